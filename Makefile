@@ -1,0 +1,44 @@
+# Every target makes its own virtual environment if there is none. Versions: constraints.txt.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help ci test lint bench clean
+
+help: ## Show what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+# torch first and pinned: a range would let pip take the newest build, with gigabytes of CUDA packages beside it.
+$(READY): pyproject.toml constraints.txt
+	@echo "==> making $(VENV) (once; two to three minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $$(grep -E '^torch==' constraints.txt)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+ci: $(READY) ## Take the 11 models of the ci tier through their whole lifecycle on the local AWS
+	@echo "==> pytest -m ci -n $(WORKERS)"
+	@$(BIN)/python -m pytest -m ci -n $(WORKERS) --junitxml=reports/junit.xml --json-report --json-report-file=reports/report.json
+
+test: $(READY) lint ## Run the linters and every test of this project
+	@echo "==> tests"
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest tests_unit tests_e2e --ignore=tests_e2e/test_lifecycle.py
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report | tail -n 1
+
+lint: $(READY) ## ruff, mypy --strict, import-linter
+	@echo "==> ruff, mypy, import-linter"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+bench: $(READY) ## Print where the time goes, as ratios against baselines of the same run
+	@$(BIN)/python -m benchmarks
+
+clean: ## Forget the local AWS, its state and all caches (not the virtual environment)
+	@test ! -x $(BIN)/mlcc || $(BIN)/mlcc local down
+	@rm -rf .mlcc .pytest_cache .mypy_cache .ruff_cache .hypothesis reports/*.xml reports/*.json

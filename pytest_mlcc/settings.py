@@ -1,0 +1,210 @@
+"""Every option once: its flag, ini key, environment variable, default and help; and where each value came from.
+
+Order of precedence: command line, environment, ini file, default. ``--mlcc-catalog``, ``mlcc_catalog`` and
+``MLCC_CATALOG`` are three doors to the same value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pytest_mlcc.errors import ConfigurationError, Problem
+
+__all__ = ["OPTIONS", "Option", "Settings", "Source", "read"]
+
+
+class Source(StrEnum):
+    """Where a value came from, in the words of the report header."""
+
+    FLAG = "command line"
+    ENVIRONMENT = "environment"
+    INI = "ini"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting. ``kind`` is how a text becomes a value: ``text``, ``path``, ``switch``, ``list`` or ``number``."""
+
+    name: str
+    help: str
+    kind: str = "text"
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """The command line's spelling."""
+        return "--mlcc-" + self.name.replace("_", "-")
+
+    @property
+    def ini(self) -> str:
+        """The key in ``pytest.ini`` or ``[tool.pytest.ini_options]``."""
+        return "mlcc_" + self.name
+
+    @property
+    def environment(self) -> str:
+        """The environment variable."""
+        return "MLCC_" + self.name.upper()
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("catalog", "Catalog of models to take through their lifecycle (JSON).", "path", metavar="FILE"),
+    Option(
+        "target",
+        "Where stages run: 'local' (a local AWS on this machine, no cost; any call that would leave it is refused) or 'aws' (your account, costs money).",
+        default="local",
+        choices=("local", "aws"),
+    ),
+    Option(
+        "driver",
+        "Who carries a stage out: 'native' (boto3 and the sagemaker SDK).",
+        default="native",
+        choices=("native",),
+    ),
+    Option("entry", "Run exactly this catalog entry (may be given again); unlike -k, never a substring.", "list", metavar="ID"),
+    Option("stage", "Run exactly this stage (may be given again) and the stages it needs.", "list", metavar="STAGE"),
+    Option("dry_run", "Print each entry's steps, API calls, instance and estimated cost; execute nothing.", "switch", default=False),
+    Option("verbose", "Show the live output of stages.", "switch", default=False),
+    Option("save_local", "Also save results.json, summary.md and stage logs below this folder.", "path", metavar="DIR"),
+    Option("stage_timeout", "Seconds that any stage but clean may take, whatever the catalog says.", "number", metavar="S"),
+    Option("region", "AWS region of tables and buckets; entries name their own.", default="us-west-2", metavar="REGION"),
+    Option("role", "Execution role (name or ARN) of endpoints and tuning jobs.", default="mlcc-sagemaker-execution-role", metavar="ROLE"),
+    Option("build_role", "Service role (name or ARN) of the CodeBuild project.", default="mlcc-codebuild-role", metavar="ROLE"),
+    Option("table", "DynamoDB table of records.", default="mlcc-ci-table", metavar="NAME"),
+    Option("history_table", "DynamoDB table of history.", default="mlcc-ci-history", metavar="NAME"),
+    Option("owner", "Owner written into the tags of everything created (default: the user's name).", metavar="NAME"),
+    Option("max_hours", "Hours after which whatever a run left behind may be deleted by anyone (tag mlcc:expires).", "number", default=12.0, metavar="H"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The value of every option, and where each came from."""
+
+    catalog: Path | None
+    target: str
+    driver: str
+    entry: tuple[str, ...]
+    stage: tuple[str, ...]
+    dry_run: bool
+    verbose: bool
+    save_local: Path | None
+    stage_timeout: float | None
+    region: str
+    role: str
+    build_role: str
+    table: str
+    history_table: str
+    owner: str | None
+    max_hours: float
+    sources: Mapping[str, Source]
+
+    def shown(self, name: str) -> str:
+        """A value with its source, for the report header: ``local (default)``."""
+        return f"{getattr(self, name)} ({self.sources[name]})"
+
+
+def read(
+    flags: Callable[[str], Any],
+    ini: Callable[[str], Any],
+    *,
+    environment: Mapping[str, str] | None = None,
+    base: Path,
+) -> Settings:
+    """Settings from a command line, an environment and an ini file.
+
+    ``flags`` and ``ini`` look a value up by option name and ini key and answer None (or an empty value) where there is none.
+    Relative paths of the ini file are relative to ``base``, others to the working directory.
+    Raises ConfigurationError with every mistake.
+    """
+    environment = os.environ if environment is None else environment
+    problems = [_unknown(name) for name in environment if name.startswith("MLCC_") and not _is_known(name)]
+    values: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    for option in OPTIONS:
+        raw, source = _pick(option, flags(option.name), environment.get(option.environment), ini(option.ini))
+        sources[option.name] = source
+        try:
+            values[option.name] = _convert(option, raw, base if source is Source.INI else Path.cwd())
+        except ValueError as error:
+            problems.append(Problem(_place(option, source), str(error)))
+    if problems:
+        raise ConfigurationError(problems)
+    return Settings(**values, sources=sources)
+
+
+# Variables that children of a run read; not options of a user.
+_INTERNAL = frozenset({"MLCC_ENGINE_SOCKET", "MLCC_TWINS_DIR"})
+
+
+def _is_known(name: str) -> bool:
+    return name in _INTERNAL or any(option.environment == name for option in OPTIONS)
+
+
+def _unknown(name: str) -> Problem:
+    near = get_close_matches(name, [option.environment for option in OPTIONS], n=1)
+    return Problem(f"environment variable {name}", "is not an option of pytest-mlcc", f"did you mean {near[0]}?" if near else "unset it")
+
+
+def _pick(option: Option, flag: Any, variable: str | None, ini: Any) -> tuple[Any, Source]:
+    if flag not in (None, [], False):
+        return flag, Source.FLAG
+    if variable not in (None, ""):
+        return variable, Source.ENVIRONMENT
+    if ini not in (None, "", [], False):
+        return ini, Source.INI
+    return option.default, Source.DEFAULT
+
+
+def _place(option: Option, source: Source) -> str:
+    return {Source.FLAG: option.flag, Source.ENVIRONMENT: option.environment}.get(source, option.ini)
+
+
+def _convert(option: Option, raw: Any, base: Path) -> Any:
+    if option.kind == "list":
+        return tuple(raw.replace(",", " ").split()) if isinstance(raw, str) else tuple(raw or ())
+    if option.kind == "switch":
+        return _switch(raw)
+    if raw is None:
+        return None
+    if option.kind == "path":
+        return (base / Path(str(raw)).expanduser()).resolve()
+    if option.kind == "number":
+        return _positive(raw)
+    return _chosen(option, str(raw))
+
+
+def _switch(raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    text = str(raw).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("", "0", "false", "no", "off"):
+        return False
+    raise ValueError(f"{raw!r} is neither yes nor no (use 1 or 0)")
+
+
+def _positive(raw: Any) -> float:
+    try:
+        number = float(raw)
+    except (TypeError, ValueError):
+        raise ValueError(f"{raw!r} is not a number") from None
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{raw!r} is not a number above zero")
+    return number
+
+
+def _chosen(option: Option, text: str) -> str:
+    if option.choices and text not in option.choices:
+        near = get_close_matches(text, option.choices, n=1)
+        raise ValueError(f"{text!r} is not one of {', '.join(option.choices)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return text
