@@ -1,0 +1,221 @@
+"""Who works with whom: from settings to everything plugged together. The only place that chooses."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_mlcc.aws.session import Aws
+from pytest_mlcc.catalog.entry import Entry
+from pytest_mlcc.catalog.load import Catalog
+from pytest_mlcc.cleanup.cleaner import AwsCleaner
+from pytest_mlcc.cleanup.guardian import Guardian, salvage_command
+from pytest_mlcc.cleanup.ledger import FileLedger
+from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger, RunInfo
+from pytest_mlcc.reporting.summary import Planned, Summary, cost_of, summarize
+from pytest_mlcc.results.artifacts import Artifacts, Bucket, Folder, Reports, bucket_name
+from pytest_mlcc.results.record import Record
+from pytest_mlcc.results.redact import Redactor, secrets_in
+from pytest_mlcc.results.table import Table
+from pytest_mlcc.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_mlcc.drivers.native.driver import Native
+
+__all__ = ["NOT_PROVISIONED", "AwsSite", "Plan", "connect", "driver", "site", "summary_of"]
+
+LOCAL = "local"
+NOT_PROVISIONED = "⚠️  CI table not provisioned — saving results locally only."
+
+
+class Plan(Protocol):
+    """What a run is built from; the plugin's Blueprint is one."""
+
+    @property
+    def settings(self) -> Settings:
+        """Every option."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models."""
+        ...
+
+    @property
+    def run(self) -> RunInfo:
+        """This invocation."""
+        ...
+
+    @property
+    def project(self) -> Path:
+        """The project's folder, above ``.mlcc``."""
+        ...
+
+    @property
+    def owner_pid(self) -> int:
+        """The process whose end ends the run."""
+        ...
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's own folder."""
+        ...
+
+
+def connect(plan: Plan) -> Aws:
+    """The AWS of a run. For the target ``local`` this starts the local AWS, or joins it, and pins this process to it."""
+    settings = plan.settings
+    if settings.target != LOCAL:
+        return Aws(settings.target, settings.region)
+    from pytest_mlcc.aws.pin import pin_to_local
+    from pytest_mlcc.localaws.launch import ensure
+
+    cloud = ensure(plan.project, holder_pid=plan.owner_pid, region=settings.region)
+    pin_to_local(cloud.endpoint_url, cloud.region, cloud.account)
+    return Aws(LOCAL, settings.region, cloud.endpoint_url)
+
+
+def driver(plan: Plan, aws: Aws | None = None) -> Native:
+    """Who carries stages out. Without ``aws`` it can only tell its steps, as for a dry run."""
+    from pytest_mlcc.drivers.native.driver import Native
+    from pytest_mlcc.drivers.native.work import Options
+
+    aws = aws or Aws(plan.settings.target, plan.settings.region, "http://127.0.0.1" if plan.settings.target == LOCAL else None)
+    options = Options(role=plan.settings.role, build_role=plan.settings.build_role)
+    return Native(aws, accept_eula=lambda entry: entry.accept_eula, options=options)
+
+
+def site(plan: Plan) -> AwsSite:
+    """Everything that a process of the run needs, on AWS or on the local AWS."""
+    return AwsSite(plan, connect(plan))
+
+
+def summary_of(plan: Plan, planned: Sequence[Planned], seconds: float) -> Summary:
+    """The one model of a run that every report shows."""
+    settings = plan.settings
+    options = [f"--mlcc-catalog={settings.catalog}"] if settings.sources["catalog"] == "command line" else []
+    return summarize(plan.run, planned, seconds=seconds, options=options)
+
+
+class AwsSite:
+    """Where stages run and what remembers them, on AWS or on the local AWS. Obeys ``plugin.site.Site``."""
+
+    def __init__(self, plan: Plan, aws: Aws) -> None:
+        self._plan = plan
+        self._aws = aws
+        self._guardian: Guardian | None = None
+        self._redactor = Redactor(secrets_in(os.environ))
+        self._warnings: list[str] = []
+        self._unsent: list[str] = []
+
+    @cached_property
+    def driver(self) -> Driver:
+        """Who carries stages out; its heavy imports begin in the background at once, while a build keeps this process waiting."""
+        carrier = driver(self._plan, self._aws)
+        threading.Thread(target=carrier.warm_up, name="mlcc-warm-up", daemon=True).start()
+        return carrier
+
+    @cached_property
+    def cleaner(self) -> Cleaner:
+        """Who deletes what a ledger names."""
+        return AwsCleaner(self._aws)
+
+    def ledger(self, entry: Entry) -> Ledger:
+        """The ledger of one entry in this run."""
+        return FileLedger(self._ledger_path(entry))
+
+    def begin(self, entry: Entry) -> None:
+        """Claim the configuration, then put its ledger under the guardian's watch."""
+        if self._table is not None:
+            self._table.claim(entry, self._plan.run, seconds=sum(entry.stage_timeout(stage) for stage in entry.steps))
+        if self._guardian is None:
+            self._guardian = self._start_guardian()
+        self._guardian.begin(self._ledger_path(entry))
+
+    def end(self, entry: Entry) -> None:
+        """The entry is clean."""
+        if self._guardian is not None:
+            self._guardian.end(self._ledger_path(entry))
+
+    def record(self, planned: Planned) -> str:
+        """Write the record of an entry; without a CI table, say so once and keep it in the local folder only."""
+        name = planned.entry.id
+        self._artifacts.save_logs(name, {stage: Path(outcome.log) for stage, outcome in planned.outcomes.items() if outcome.log})
+        if self._table is None:
+            return self._once(NOT_PROVISIONED)
+        cost = cost_of(self._plan.run, planned)
+        record = Record.of(
+            planned.entry,
+            self._plan.run,
+            planned.stages,
+            planned.outcomes,
+            cost=cost.known,
+            cost_complete=cost.complete,
+            log_pointer=lambda outcome: self._artifacts.log_pointer(name, outcome.stage, outcome.log),
+            redactor=self._redactor,
+        )
+        written = self._table.write(record)
+        return self._once(f"mlcc: there is no table {self._table.history_name}; the history of this run is not kept") if written.history_missing else ""
+
+    def publish(self, planned: Sequence[Planned], seconds: float) -> Sequence[str]:
+        """Save results.json, summary.md and the logs in every place."""
+        from pytest_mlcc.reporting.json_report import render as as_json
+        from pytest_mlcc.reporting.markdown import render as as_markdown
+
+        summary = summary_of(self._plan, planned, seconds)
+        parts = {tier: summary.of_tier(tier) for tier in summary.tiers}
+        self._artifacts.save_reports(
+            Reports(as_json(summary), as_markdown(summary)),
+            {tier: Reports(as_json(part), as_markdown(part)) for tier, part in parts.items()},
+        )
+        return [*self._unsent, *(f"mlcc: results saved in {place}" for place in self._artifacts.places)]
+
+    def close(self) -> None:
+        """Everything of this process is clean: the guardian may end."""
+        if self._guardian is not None:
+            self._guardian.done()
+            self._guardian = None
+
+    def shut_down(self) -> None:
+        """Let the local AWS go; it ends when nobody else holds it."""
+        self.close()
+        if self._aws.target == LOCAL:
+            from pytest_mlcc.localaws.launch import release
+
+            release(self._plan.project, self._plan.owner_pid)
+
+    @cached_property
+    def _table(self) -> Table | None:
+        table = Table(self._aws.client("dynamodb"), self._plan.settings.table, self._plan.settings.history_table)
+        return table if table.exists() else None
+
+    @cached_property
+    def _artifacts(self) -> Artifacts:
+        """S3 where there is a CI table; a local folder where there is none, or where the user asks for one."""
+        settings = self._plan.settings
+        bucket = Bucket(self._aws.client("s3"), bucket_name(self._aws.account(), settings.region)) if self._table is not None else None
+        place = settings.save_local or (None if bucket else self._plan.project / ".mlcc" / "e2e-results")
+        return Artifacts(self._plan.run.run_id, bucket=bucket, folder=Folder(place) if place else None, warn=self._unsent.append)
+
+    def _ledger_path(self, entry: Entry) -> Path:
+        return self._plan.run_dir / "ledger" / f"{entry.id}.jsonl"
+
+    def _start_guardian(self) -> Guardian:
+        command = salvage_command(target=self._aws.target, region=self._aws.region, endpoint_url=self._aws.endpoint_url)
+        log = self._plan.run_dir / "logs" / f"guardian-{os.getpid()}.log"
+        return Guardian.start(command, log=log, hold=self._hold if self._aws.target == LOCAL else None)
+
+    def _hold(self, pid: int) -> None:
+        from pytest_mlcc.localaws.launch import ensure
+
+        ensure(self._plan.project, holder_pid=pid, region=self._plan.settings.region)
+
+    def _once(self, warning: str) -> str:
+        if warning in self._warnings:
+            return ""
+        self._warnings.append(warning)
+        return warning

@@ -1,0 +1,131 @@
+"""What happens when pytest is configured: settings, marks, and the parts a run needs. Nothing without a catalog."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import json
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_mlcc.errors import CatalogError
+from pytest_mlcc.plugin import fixtures, keys
+from pytest_mlcc.plugin.options import settings_of
+
+if TYPE_CHECKING:
+    from pytest_mlcc.plugin.site import Blueprint, Site
+    from pytest_mlcc.settings import Settings
+
+__all__ = ["activate"]
+
+_MARKS = (
+    "ci: tier that runs daily",
+    "nightly: tier that runs every night",
+    "weekly: tier that runs every week",
+    "gated: the model's weights stand behind a licence that must be accepted",
+    "entry(name): the catalog entry of an item; select one exactly with -m 'entry(name=\"rt-qwen3-4b\")'",
+    "stage(name, after): the stage of an item; give a test function stage(after=\"test\") to add a stage of your own",
+)
+
+
+def activate(config: pytest.Config) -> None:
+    """Read the settings and register the marks; with a catalog, load it and plug in selection, records and progress."""
+    for mark in _MARKS:
+        config.addinivalue_line("markers", mark)
+    # Not imported by the package's menu: there the submodule `endpoints` would shadow the fixture of that name.
+    config.pluginmanager.register(fixtures, "mlcc-fixtures")
+    # The SDK warns of its own renames while it is imported; that is no fault of a team that turns warnings into errors.
+    config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:sagemaker")
+    settings = settings_of(config)
+    config.stash[keys.SETTINGS] = settings
+    if settings.catalog is None or config.option.help:
+        return
+    _plug_in(config, settings)
+
+
+def _plug_in(config: pytest.Config, settings: Settings) -> None:
+    from pytest_mlcc.lifecycle.ports import RunInfo
+    from pytest_mlcc.plugin.cells import Cells
+    from pytest_mlcc.plugin.endpoints import Endpoints
+    from pytest_mlcc.plugin.protocol import Protocol
+    from pytest_mlcc.plugin.selection import Selection
+    from pytest_mlcc.plugin.site import Blueprint
+
+    catalog = config.stash[keys.CATALOG] = _load(settings)
+    handed = getattr(config, "workerinput", {}).get(keys.WORKER_INPUT)
+    data: dict[str, Any] = json.loads(handed) if handed else {"run": dataclasses.asdict(_new_run(settings)), "owner_pid": os.getpid()}
+    config.stash[keys.RUN_TEXT] = json.dumps(data)
+    run = config.stash[keys.RUN] = RunInfo(**data["run"])
+    blueprint = Blueprint(settings, catalog, run, config.rootpath, data["owner_pid"])
+    config.stash[keys.RUN_DIR] = blueprint.run_dir
+    cells = config.stash[keys.CELLS] = Cells(catalog)
+    config.stash[keys.ENDPOINTS] = Endpoints(blueprint, cells, lambda plan: _make_site(config, plan))
+    config.pluginmanager.register(Selection(cells, settings), "mlcc-selection")
+    config.pluginmanager.register(Protocol(), "mlcc-protocol")
+    _plug_in_session(config, blueprint, is_worker=handed is not None)
+
+
+def _plug_in_session(config: pytest.Config, blueprint: Blueprint, *, is_worker: bool) -> None:
+    from pytest_mlcc.plugin.dry_run import DryRun
+    from pytest_mlcc.plugin.interrupt import Interrupt
+    from pytest_mlcc.plugin.records import Records
+
+    config.pluginmanager.register(Interrupt(config.stash[keys.ENDPOINTS]), "mlcc-interrupt")
+    if is_worker:
+        return
+    if blueprint.settings.dry_run:
+        config.pluginmanager.register(DryRun(blueprint, config.stash[keys.CELLS]), "mlcc-dry-run")
+    else:
+        config.pluginmanager.register(Records(config, blueprint, lambda: _make_site(config, blueprint)), "mlcc-records")
+
+
+def _load(settings: Settings) -> Any:
+    from pytest_mlcc.catalog.load import load
+
+    assert settings.catalog is not None
+    try:
+        catalog = load(settings.catalog)
+    except CatalogError as error:
+        raise pytest.UsageError("\n".join(f"mlcc: {problem}" for problem in error.problems)) from None
+    _check_entries(settings, catalog)
+    return catalog
+
+
+def _check_entries(settings: Settings, catalog: Any) -> None:
+    from difflib import get_close_matches
+
+    wrong = []
+    for name in settings.entry:
+        if name not in catalog.by_id:
+            near = get_close_matches(name, list(catalog.by_id), n=1)
+            hint = f"did you mean {near[0]}?" if near else "`mlcc catalog list` shows them all"
+            wrong.append(f"mlcc: --mlcc-entry {name}: the catalog {settings.catalog} has no such entry; {hint}")
+    if wrong:
+        raise pytest.UsageError("\n".join(wrong))
+
+
+def _new_run(settings: Settings) -> Any:
+    from pytest_mlcc.lifecycle.ports import RunInfo
+
+    now = time.time()
+    return RunInfo(
+        run_id=time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + "-" + secrets.token_hex(2),
+        target=settings.target,
+        driver=settings.driver,
+        owner=settings.owner or getpass.getuser(),
+        expires=now + settings.max_hours * 3600,
+        started=now,
+    )
+
+
+def _make_site(config: pytest.Config, blueprint: Blueprint) -> Site:
+    made: Site | None = config.hook.pytest_mlcc_make_site(config=config, blueprint=blueprint)
+    if made is not None:
+        return made
+    from pytest_mlcc.assemble import site
+
+    return site(blueprint)

@@ -1,0 +1,135 @@
+"""The controller's books: one record per entry, exactly once, whatever became of the workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from pytest_mlcc.lifecycle import policy
+from pytest_mlcc.lifecycle.stage import plan
+from pytest_mlcc.plugin.follow import Follower
+from pytest_mlcc.plugin.reports import payload
+from pytest_mlcc.plugin.selection import read_plan
+from pytest_mlcc.plugin.site import Blueprint, Site
+from pytest_mlcc.plugin.terminal import Screen
+from pytest_mlcc.reporting.summary import Planned
+from pytest_mlcc.results.journal import Journal
+
+__all__ = ["Records"]
+
+
+class Records:
+    """Registered in the controller (or the only process): reads journals, writes records, shows progress and summary."""
+
+    def __init__(self, config: pytest.Config, blueprint: Blueprint, make_site: Callable[[], Site]) -> None:
+        self._config = config
+        self._blueprint = blueprint
+        self._make_site = make_site
+        self._site: Site | None = None
+        self._journal = Journal(blueprint.run_dir)
+        self._verdicts: dict[str, Planned] = {}
+        self._notes: list[str] = []
+        self._live: dict[str, Any] = {}
+        self._screen = Screen(config, blueprint)
+        self._follower = Follower(blueprint, self._screen)
+        self._began = time.monotonic()
+        self._started = False
+
+    # ------------------------------------------------------------------ while it runs
+
+    def pytest_runtest_logstart(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
+        """An item starts, here or in a worker: from the first one on, show what is going on."""
+        self._live[nodeid] = location
+        if not self._started:
+            self._started = True
+            self._screen.brought_along(read_plan(self._blueprint.run_dir)[1])
+            self._follower.start()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """The item is through."""
+        self._live.pop(nodeid, None)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """When an entry is through, write its record at once: a later crash can't take it back."""
+        data = payload(report)
+        if data is None:
+            return
+        if report.failed:
+            self._screen.failed(data["entry"], data["stage"], report)
+        if data["closed"]:
+            self._conclude(data["entry"])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+        """A passed stage needs no dot: the screen shows entries. With -v, pytest's own lines stay."""
+        if payload(report) is None or self._config.option.verbose > 0 or report.when != "call" or not report.passed:
+            return None
+        return "passed", "", "PASSED"
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Stages cut short get a failed report; without one JUnit shows nameless testcases and JSON says 'passed'."""
+        reason = f"interrupted: {excinfo.value or 'Ctrl-C'}"
+        for nodeid, location in list(self._live.items()):
+            for when, outcome in (("call", "failed"), ("teardown", "passed")):
+                text = reason if outcome == "failed" else None
+                report = pytest.TestReport(nodeid, location, {}, outcome, text, when)  # type: ignore[arg-type]  # literals of pytest's own types
+                self._config.hook.pytest_runtest_logreport(report=report)
+
+    # ------------------------------------------------------------------ at the end
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """When the workers have ended: conclude what is open, save the reports, and let the local AWS go."""
+        result = yield
+        self._follower.stop()
+        _, planned = read_plan(self._blueprint.run_dir)
+        try:
+            for name in planned:
+                self._conclude(name)
+            self._publish(session, planned)
+        finally:
+            if self._site is not None:
+                self._site.shut_down()
+        return result
+
+    def _publish(self, session: pytest.Session, planned: Any) -> None:
+        verdicts = [self._verdicts[name] for name in planned if name in self._verdicts]
+        if verdicts:
+            self._notes += self._owned_site().publish(verdicts, time.monotonic() - self._began)
+        if len(verdicts) < len(planned) or any(policy.first_failure(one.stages, one.outcomes) for one in verdicts):
+            session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+
+    def _conclude(self, name: str) -> None:
+        """Write the entry's record from its journal, once."""
+        if name in self._verdicts:
+            return
+        entry = self._blueprint.catalog.by_id[name]
+        journal = self._journal.read(name)
+        if not journal.outcomes and journal.in_flight is None:
+            self._notes.append(f"mlcc: {name}: planned, but no stage of it ran; no record was written")
+            return
+        if refused := journal.noted("refused"):
+            self._notes.append(f"mlcc: {refused['reason']}; no record was written")
+            return
+        extras, _ = read_plan(self._blueprint.run_dir)
+        stages = plan(entry.lifecycle, extras)
+        verdict = Planned(entry, stages, journal.outcomes)
+        self._verdicts[name] = verdict
+        if warning := self._owned_site().record(verdict):
+            self._notes.append(warning)
+        self._follower.conclude(name)
+        self._screen.concluded(verdict)
+
+    def _owned_site(self) -> Site:
+        if self._site is None:
+            self._site = self._make_site()
+        return self._site
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """The table of entries, the failures with their re-run commands, and where everything was saved."""
+        self._screen.summary(terminalreporter, list(self._verdicts.values()), self._notes, time.monotonic() - self._began)

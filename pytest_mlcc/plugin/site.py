@@ -1,0 +1,77 @@
+"""What the plugin needs of the world behind it: one Protocol, kept beside its consumer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pytest_mlcc.catalog.entry import Entry
+from pytest_mlcc.catalog.load import Catalog
+from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger, RunInfo
+from pytest_mlcc.reporting.summary import Planned
+from pytest_mlcc.settings import Settings
+
+__all__ = ["Blueprint", "Site"]
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """Everything a site is built from. ``owner_pid`` is the process whose end ends the run (the xdist controller)."""
+
+    settings: Settings
+    catalog: Catalog
+    run: RunInfo
+    project: Path
+    owner_pid: int
+
+    @property
+    def run_dir(self) -> Path:
+        """Where this run keeps journals, ledgers, logs and generated projects."""
+        return self.project / ".mlcc" / "runs" / self.run.run_id
+
+
+class Site(Protocol):
+    """Where stages run and what remembers them. Workers use the first half, the controller the second."""
+
+    @property
+    def driver(self) -> Driver:
+        """Who carries stages out."""
+        ...
+
+    @property
+    def cleaner(self) -> Cleaner:
+        """Who deletes what a ledger names."""
+        ...
+
+    def ledger(self, entry: Entry) -> Ledger:
+        """The ledger of one entry in this run."""
+        ...
+
+    def begin(self, entry: Entry) -> None:
+        """Claim the configuration and put its ledger under the guardian's watch, before anything is created.
+
+        Raises ClaimRefused where another run holds it.
+        """
+        ...
+
+    def end(self, entry: Entry) -> None:
+        """The entry is clean: the guardian may forget it."""
+        ...
+
+    def record(self, planned: Planned) -> str:
+        """Write the one record of an entry; return a warning to show, or an empty text."""
+        ...
+
+    def publish(self, planned: Sequence[Planned], seconds: float) -> Sequence[str]:
+        """Save reports and logs where people look for them; return the lines to show (places and warnings)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what this process holds: everything of it is clean, so the guardian may end."""
+        ...
+
+    def shut_down(self) -> None:
+        """The run is over and everything is written: stop what was started for it."""
+        ...

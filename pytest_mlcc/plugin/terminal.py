@@ -1,0 +1,108 @@
+"""What the terminal shows: the header, a line per finished entry, and the summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_mlcc.lifecycle.policy import PASS, first_failure, status
+from pytest_mlcc.plugin import keys
+from pytest_mlcc.plugin.site import Blueprint
+from pytest_mlcc.reporting.summary import Planned
+
+__all__ = ["Screen", "header"]
+
+
+def header(config: pytest.Config) -> Sequence[str]:
+    """Target, driver, catalog and run id, and where each setting came from; nothing where no catalog is configured."""
+    if keys.CATALOG not in config.stash:
+        return []
+    settings, catalog = config.stash[keys.SETTINGS], config.stash[keys.CATALOG]
+    path = os.path.relpath(settings.catalog or "", config.rootpath)
+    lines = [
+        f"mlcc: target {settings.shown('target')}, driver {settings.shown('driver')}, run {config.stash[keys.RUN].run_id}",
+        f"mlcc: catalog {path} ({settings.sources['catalog']}): {catalog.summary}",
+    ]
+    if settings.target == "local":
+        lines.append("mlcc: no AWS account is touched; without a container engine an image's entry point runs as a process on this machine's Python")
+    else:
+        lines.append(f"mlcc: this run creates resources in your AWS account that cost money (role {settings.shown('role')})")
+    dist, workers = config.getoption("dist", "no"), config.getoption("numprocesses", None)
+    if workers and dist not in ("no", "load"):
+        lines.append(f"mlcc: --dist {dist} is replaced by our own scheduler: an entry never splits over workers")
+    return lines
+
+
+class Screen:
+    """Writes to pytest's terminal reporter, if there is one."""
+
+    def __init__(self, config: pytest.Config, blueprint: Blueprint) -> None:
+        self._config = config
+        self._blueprint = blueprint
+        self._done = 0
+
+    @property
+    def _reporter(self) -> Any:
+        return self._config.pluginmanager.get_plugin("terminalreporter")
+
+    def _line(self, text: str, **markup: bool) -> None:
+        reporter = self._reporter
+        if reporter is not None and self._config.option.verbose >= 0:
+            reporter.ensure_newline()
+            reporter.write_line(text, **markup)
+
+    def brought_along(self, planned: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+        """Say which stages run although nobody chose them, and for whose sake."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for name, stages in planned.items():
+            if set(stages["pulled"]) - {"clean"}:
+                groups.setdefault(tuple(stages["pulled"]), []).append(name)
+        for pulled, names in groups.items():
+            whose = ", ".join(names) if len(names) <= 3 else f"{len(names)} entries"
+            self._line(f"mlcc: brought along what the chosen stages of {whose} need: {', '.join(pulled)}")
+
+    def failed(self, entry: str, stage: str, report: pytest.TestReport) -> None:
+        """A stage failed: say so now, not only in the summary."""
+        lines = str(report.longrepr).strip().splitlines() or ["failed"]
+        words = next((line[1:].strip() for line in reversed(lines) if line.startswith("E ")), lines[0])
+        self._line(f"{entry}  {stage} failed: {words[:200]}", red=True)
+
+    def live(self, entry: str, stage: str, line: str) -> None:
+        """One line of a stage's output."""
+        self._line(f"[{entry} {stage}] {line}")
+
+    def still_running(self, entry: str, stage: str, seconds: float, last_line: str) -> None:
+        """A long stage is still at work."""
+        self._line(f"{entry}  {stage} runs for {seconds:.0f} s: {last_line}", cyan=True)
+
+    def concluded(self, verdict: Planned) -> None:
+        """An entry is through."""
+        self._done += 1
+        seconds = sum(outcome.seconds for outcome in verdict.outcomes.values())
+        failure = first_failure(verdict.stages, verdict.outcomes)
+        word = status(verdict.stages, verdict.outcomes)
+        good = word == PASS
+        count = f"{len(verdict.outcomes)}/{len(verdict.stages)} stages"
+        words = f"{verdict.entry.id:<24} {word:<18} {count:<12} {seconds:7.1f} s"
+        if failure is not None and failure.failure_class is not None:
+            words += f"  ({failure.failure_class})"
+        self._line(words, green=good, red=not good and failure is not None, yellow=not good and failure is None)
+
+    def summary(self, reporter: Any, verdicts: Sequence[Planned], notes: Sequence[str], seconds: float) -> None:
+        """The table of entries, the failures with their re-run commands, and where everything was saved."""
+        if not verdicts and not notes:
+            return
+        from pytest_mlcc.assemble import summary_of
+        from pytest_mlcc.reporting.terminal import render
+
+        reporter.write_sep("=", "mlcc lifecycle summary")
+        if verdicts:
+            writer = reporter._tw  # pytest's TerminalWriter: the only way to its width and colour
+            unicode = "utf" in (getattr(writer._file, "encoding", None) or "ascii").lower()
+            for line in render(summary_of(self._blueprint, verdicts, seconds), width=writer.fullwidth, color=writer.hasmarkup, unicode=unicode):
+                reporter.write_line(line)
+        for note in notes:
+            reporter.write_line(note)
