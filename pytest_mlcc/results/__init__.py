@@ -1,0 +1,1 @@
+"""What happened: records, history, journals and artifacts of runs."""
