@@ -1,0 +1,1 @@
+"""How AWS is reached: clients, the pin to the local AWS, names, tags, waits, errors and deletions. The only owner of boto3."""

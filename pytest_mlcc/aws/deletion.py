@@ -1,0 +1,263 @@
+"""How each kind of resource is deleted, and how to see that it is gone. Deleting twice is as good as once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from pytest_mlcc.aws.errors import is_busy, is_missing, translated
+from pytest_mlcc.aws.session import Aws
+from pytest_mlcc.aws.wait import Deadline
+
+__all__ = ["GONE", "KINDS", "ORDER", "Kind", "delete", "state_of"]
+
+GONE = ""
+"""The state of what does not exist, or no longer runs where AWS keeps it as a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of resource. ``state`` tells what it is doing (``GONE``: nothing to delete), ``remove`` asks for its end.
+
+    Both take the account, a region and the name that the ledger holds.
+    """
+
+    state: Callable[[Aws, str, str], str]
+    remove: Callable[[Aws, str, str], None]
+
+
+def state_of(aws: Aws, kind: str, name: str, region: str) -> str:
+    """The present state of a resource, ``GONE`` where there is none. Raises StageError where AWS does not say."""
+    from botocore.exceptions import ClientError
+
+    with translated(f"look for {kind} {name}"):
+        try:
+            return KINDS[kind].state(aws, region, name)
+        except ClientError as error:
+            if is_missing(error):
+                return GONE
+            raise
+
+
+def delete(aws: Aws, kind: str, name: str, region: str, *, deadline: Deadline, log: Callable[[str], None]) -> bool:
+    """Delete a resource and wait until it is gone; False where it was gone already.
+
+    While AWS refuses (it is still being created, another hangs on it) the deletion is tried again until the deadline.
+    Raises StageError, or StageTimeout with the state seen last.
+    """
+    what = f"{kind} {name} to be gone"
+    existed = False
+    for pause in aws.interval.pauses():
+        state = state_of(aws, kind, name, region)
+        if state == GONE:
+            return existed
+        if not existed:
+            log(f"deleting {kind} {name} ({state})")
+        existed = True
+        if state not in ("Deleting", "Stopping"):
+            refusal = _try_remove(aws, kind, name, region)
+            if not refusal and state_of(aws, kind, name, region) == GONE:
+                return True
+            state = refusal or state
+        deadline.check(what, state)
+        time.sleep(min(pause, deadline.remaining()))
+    raise AssertionError("pauses() never ends")
+
+
+def _try_remove(aws: Aws, kind: str, name: str, region: str) -> str:
+    """Ask for the deletion; the refusal's text if AWS says "not now"."""
+    from botocore.exceptions import ClientError
+
+    with translated(f"delete {kind} {name}"):
+        try:
+            KINDS[kind].remove(aws, region, name)
+        except ClientError as error:
+            if is_missing(error):
+                return ""
+            if is_busy(error):
+                return str(error)
+            raise
+    return ""
+
+
+def _component_state(aws: Aws, region: str, name: str) -> str:
+    return str(aws.client("sagemaker", region).describe_inference_component(InferenceComponentName=name)["InferenceComponentStatus"])
+
+
+def _component_remove(aws: Aws, region: str, name: str) -> None:
+    aws.client("sagemaker", region).delete_inference_component(InferenceComponentName=name)
+
+
+def _endpoint_state(aws: Aws, region: str, name: str) -> str:
+    return str(aws.client("sagemaker", region).describe_endpoint(EndpointName=name)["EndpointStatus"])
+
+
+def _endpoint_remove(aws: Aws, region: str, name: str) -> None:
+    aws.client("sagemaker", region).delete_endpoint(EndpointName=name)
+
+
+def _config_state(aws: Aws, region: str, name: str) -> str:
+    aws.client("sagemaker", region).describe_endpoint_config(EndpointConfigName=name)
+    return "exists"
+
+
+def _config_remove(aws: Aws, region: str, name: str) -> None:
+    aws.client("sagemaker", region).delete_endpoint_config(EndpointConfigName=name)
+
+
+def _model_state(aws: Aws, region: str, name: str) -> str:
+    aws.client("sagemaker", region).describe_model(ModelName=name)
+    return "exists"
+
+
+def _model_remove(aws: Aws, region: str, name: str) -> None:
+    aws.client("sagemaker", region).delete_model(ModelName=name)
+
+
+def _training_state(aws: Aws, region: str, name: str) -> str:
+    """A finished job is a record that costs nothing and stays; one that runs is alive."""
+    status = str(aws.client("sagemaker", region).describe_training_job(TrainingJobName=name)["TrainingJobStatus"])
+    return status if status in ("InProgress", "Stopping") else GONE
+
+
+def _training_remove(aws: Aws, region: str, name: str) -> None:
+    aws.client("sagemaker", region).stop_training_job(TrainingJobName=name)
+
+
+def _package_state(aws: Aws, region: str, name: str) -> str:
+    return str(aws.client("sagemaker", region).describe_model_package(ModelPackageName=name)["ModelPackageStatus"])
+
+
+def _package_remove(aws: Aws, region: str, name: str) -> None:
+    aws.client("sagemaker", region).delete_model_package(ModelPackageName=name)
+
+
+def _group_state(aws: Aws, region: str, name: str) -> str:
+    answer = aws.client("sagemaker", region).describe_model_package_group(ModelPackageGroupName=name)
+    return str(answer["ModelPackageGroupStatus"])
+
+
+def _group_remove(aws: Aws, region: str, name: str) -> None:
+    """Its packages first: AWS deletes only an empty group."""
+    sagemaker = aws.client("sagemaker", region)
+    for page in sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=name):
+        for package in page["ModelPackageSummaryList"]:
+            sagemaker.delete_model_package(ModelPackageName=package["ModelPackageArn"])
+    sagemaker.delete_model_package_group(ModelPackageGroupName=name)
+
+
+def _image_id(name: str) -> tuple[str, dict[str, str]]:
+    """Repository and image id of ``repository:tag`` or ``repository@sha256:...``."""
+    if "@" in name:
+        repository, _, digest = name.partition("@")
+        return repository, {"imageDigest": digest}
+    repository, _, tag = name.rpartition(":")
+    return repository, {"imageTag": tag}
+
+
+def _image_state(aws: Aws, region: str, name: str) -> str:
+    repository, image = _image_id(name)
+    found = aws.client("ecr", region).describe_images(repositoryName=repository, imageIds=[image])["imageDetails"]
+    return "exists" if found else GONE
+
+
+def _image_remove(aws: Aws, region: str, name: str) -> None:
+    repository, image = _image_id(name)
+    answer = aws.client("ecr", region).batch_delete_image(repositoryName=repository, imageIds=[image])
+    refused = [failure for failure in answer.get("failures", []) if failure.get("failureCode") != "ImageNotFound"]
+    if refused:
+        from pytest_mlcc.errors import StageError
+
+        raise StageError(f"delete image {name}: {refused[0].get('failureCode')}: {refused[0].get('failureReason')}")
+
+
+def _bucket_and_prefix(name: str) -> tuple[str, str]:
+    bucket, _, prefix = name.removeprefix("s3://").partition("/")
+    if not bucket or not prefix.strip("/"):
+        raise ValueError(f"{name!r} names a whole bucket; only a prefix inside one may be deleted")
+    return bucket, prefix
+
+
+def _prefix_state(aws: Aws, region: str, name: str) -> str:
+    bucket, prefix = _bucket_and_prefix(name)
+    found = aws.client("s3", region).list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    return "holds objects" if found.get("KeyCount") else GONE
+
+
+def _prefix_remove(aws: Aws, region: str, name: str) -> None:
+    """All versions too, where the bucket keeps them: a delete marker frees no space."""
+    bucket, prefix = _bucket_and_prefix(name)
+    s3 = aws.client("s3", region)
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        _delete_objects(s3, bucket, [{"Key": item["Key"]} for item in page.get("Contents", [])])
+    if s3.get_bucket_versioning(Bucket=bucket).get("Status"):
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+            items = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            _delete_objects(s3, bucket, [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in items])
+
+
+def _delete_objects(s3: Any, bucket: str, objects: list[dict[str, str]]) -> None:
+    if not objects:
+        return
+    errors = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}).get("Errors", [])
+    if errors:
+        from pytest_mlcc.errors import StageError
+
+        raise StageError(f"delete s3://{bucket}/{errors[0].get('Key')}: {errors[0].get('Code')}: {errors[0].get('Message')}")
+
+
+_LONGEST_BUILD = timedelta(hours=36)
+"""No build is older: CodeBuild ends one after 36 hours at the latest."""
+
+
+def _builds(aws: Aws, region: str, name: str) -> Iterator[Mapping[str, Any]]:
+    """The running builds of ``project/tag``: those that were told to push that tag. A build has no name to give beforehand."""
+    project, _, tag = name.partition("/")
+    codebuild = aws.client("codebuild", region)
+    oldest = datetime.now(UTC) - _LONGEST_BUILD
+    for page in codebuild.get_paginator("list_builds_for_project").paginate(projectName=project, sortOrder="DESCENDING"):
+        builds = codebuild.batch_get_builds(ids=page["ids"])["builds"] if page["ids"] else []
+        yield from (build for build in builds if build["buildStatus"] == "IN_PROGRESS" and _pushes(build, tag))
+        if any(build["startTime"] < oldest for build in builds):
+            return
+
+
+def _pushes(build: Mapping[str, Any], tag: str) -> bool:
+    variables = build.get("environment", {}).get("environmentVariables", [])
+    return any(variable["name"] == "IMAGE_TAG" and variable["value"] == tag for variable in variables)
+
+
+def _build_state(aws: Aws, region: str, name: str) -> str:
+    return "IN_PROGRESS" if any(True for _ in _builds(aws, region, name)) else GONE
+
+
+def _build_remove(aws: Aws, region: str, name: str) -> None:
+    for build in _builds(aws, region, name):
+        aws.client("codebuild", region).stop_build(id=build["id"])
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "codebuild-build": Kind(_build_state, _build_remove),  # named <project>/<image tag>
+        "training-job": Kind(_training_state, _training_remove),
+        "inference-component": Kind(_component_state, _component_remove),
+        "endpoint": Kind(_endpoint_state, _endpoint_remove),
+        "endpoint-config": Kind(_config_state, _config_remove),
+        "model": Kind(_model_state, _model_remove),
+        "image": Kind(_image_state, _image_remove),  # named <repository>:<tag> or <repository>@<digest>
+        "model-package": Kind(_package_state, _package_remove),
+        "model-package-group": Kind(_group_state, _group_remove),
+        "s3-prefix": Kind(_prefix_state, _prefix_remove),  # named s3://<bucket>/<prefix>
+    }
+)
+"""Everything that a ledger may name."""
+
+ORDER: tuple[str, ...] = tuple(KINDS)
+"""What goes first: whatever still runs and would write more, then users before what they use, data last.
+
+Within a kind the latest goes first, so that adapters go before the base components they sit on.
+"""
