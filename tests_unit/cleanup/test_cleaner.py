@@ -1,0 +1,124 @@
+"""After clean nothing that the ledger names is alive, whatever went wrong on the way; and what is alive is said to be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pytest_mlcc.aws.deletion import GONE, state_of
+from pytest_mlcc.aws.session import Aws
+from pytest_mlcc.aws.tags import Tags
+from pytest_mlcc.cleanup.cleaner import AwsCleaner, deletion_order
+from pytest_mlcc.cleanup.guardian import salvage_command
+from pytest_mlcc.cleanup.ledger import FileLedger
+from pytest_mlcc.lifecycle.ports import Resource
+
+REGION = "us-west-2"
+ROLE = "arn:aws:iam::123456789012:role/mlcc-sagemaker-execution-role"
+TAGS = Tags(run="r", entry="e", owner="o", expires=time.time() + 3600).pairs()
+
+
+def ledger_of(tmp_path: Path, *resources: tuple[str, str]) -> FileLedger:
+    ledger = FileLedger(tmp_path / "ledger.jsonl")
+    for kind, name in resources:
+        ledger.intend(Resource(kind, name, REGION))
+    return ledger
+
+
+def endpoint(aws: Aws, name: str) -> None:
+    variant = {"VariantName": "AllTraffic", "InstanceType": "ml.g5.xlarge", "InitialInstanceCount": 1}
+    sagemaker = aws.client("sagemaker")
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ExecutionRoleArn=ROLE, ProductionVariants=[variant], Tags=TAGS)
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=TAGS)
+
+
+def test_users_go_before_what_they_use_and_adapters_before_bases() -> None:
+    named = [Resource(kind, name, REGION) for kind, name in (
+        ("s3-prefix", "s3://b/p/"), ("image", "r:t"), ("codebuild-build", "p/t"), ("endpoint-config", "c"),
+        ("endpoint", "e"), ("inference-component", "base"), ("model-package-group", "g"), ("training-job", "j"),
+        ("inference-component", "adapter"), ("odd", "x"),
+    )]  # fmt: skip
+    assert [resource.name for resource in deletion_order(named)] == [
+        "p/t", "j", "adapter", "base", "e", "c", "r:t", "g", "s3://b/p/", "x"]  # fmt: skip
+
+
+def test_everything_a_ledger_names_goes(aws: Aws, tmp_path: Path) -> None:
+    endpoint(aws, "all-goes")
+    sagemaker, s3 = aws.client("sagemaker"), aws.client("s3")
+    sagemaker.create_model_package_group(ModelPackageGroupName="all-goes", Tags=TAGS)
+    bucket = f"mlcc-artifacts-{aws.account()}-{REGION}"
+    for number in range(5):
+        s3.put_object(Bucket=bucket, Key=f"r/e/{number}", Body=b"x")
+    s3.put_object(Bucket=bucket, Key="r/e-other/kept", Body=b"x")
+    ledger = ledger_of(
+        tmp_path,
+        ("s3-prefix", f"s3://{bucket}/r/e/"),
+        ("endpoint-config", "all-goes"),
+        ("endpoint", "all-goes"),
+        ("model-package-group", "all-goes"),
+    )
+    assert state_of(aws, "endpoint", "all-goes", REGION) != GONE
+    lines: list[str] = []
+    assert AwsCleaner(aws).clean(ledger, log=lines.append) == ()
+    assert ledger.open() == ()
+    assert sagemaker.list_endpoints(NameContains="all-goes")["Endpoints"] == []
+    assert sagemaker.list_endpoint_configs(NameContains="all-goes")["EndpointConfigs"] == []
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket=bucket, Prefix="r/")["Contents"]] == ["r/e-other/kept"]
+    assert lines[0].startswith("deleting endpoint all-goes")
+    assert AwsCleaner(aws).clean(ledger, log=lines.append) == ()  # twice is as good as once
+    s3.delete_object(Bucket=bucket, Key="r/e-other/kept")
+
+
+def test_what_was_intended_but_never_made_is_no_leftover(aws: Aws, tmp_path: Path) -> None:
+    """A create call that failed, or a process that died just before it."""
+    ledger = ledger_of(
+        tmp_path, ("endpoint", "never"), ("endpoint-config", "never"), ("inference-component", "never"),
+        ("model", "never"), ("training-job", "never"), ("model-package-group", "never"), ("image", "ml-container-creator:never"),
+        ("image", "no-such-repository:x"),
+        ("s3-prefix", "s3://no-such-bucket-of-ours/x/"), ("codebuild-build", "ml-container-creator-build/never"),
+    )  # fmt: skip
+    assert AwsCleaner(aws).clean(ledger, log=lambda line: None) == ()
+    assert ledger.open() == ()
+
+
+def test_a_failed_deletion_stops_no_other_and_is_told(aws: Aws, tmp_path: Path) -> None:
+    endpoint(aws, "after-trouble")
+    ledger = ledger_of(
+        tmp_path, ("endpoint", "after-trouble"), ("endpoint-config", "after-trouble"), ("s3-prefix", "s3://whole-bucket"), ("odd", "x")
+    )
+    lines: list[str] = []
+    alive = AwsCleaner(aws).clean(ledger, log=lines.append)
+    assert [resource.kind for resource in alive] == ["s3-prefix", "odd"]
+    assert ledger.open() == alive
+    assert any("names a whole bucket" in line for line in lines)
+    assert state_of(aws, "endpoint", "after-trouble", REGION) == GONE
+
+
+def test_the_guardians_command_cleans_real_things(aws: Aws, tmp_path: Path) -> None:
+    """The whole way: a process that dies, its guardian, the cleaning program, the local AWS."""
+    endpoint(aws, "orphan")
+    command = [*salvage_command(target="local", region=REGION, endpoint_url=aws.endpoint_url)]
+    owner = f"""
+import os, json
+from pathlib import Path
+from pytest_mlcc.cleanup.guardian import Guardian
+from pytest_mlcc.cleanup.ledger import FileLedger
+from pytest_mlcc.lifecycle.ports import Resource
+guardian = Guardian.start(json.loads({json.dumps(json.dumps(command))}), log=Path("guardian.log"))
+guardian.begin(Path("ledger.jsonl"))
+ledger = FileLedger(Path("ledger.jsonl"))
+ledger.intend(Resource("endpoint-config", "orphan", "{REGION}")); ledger.intend(Resource("endpoint", "orphan", "{REGION}"))
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", owner], cwd=tmp_path, check=False, timeout=30, env=dict(os.environ))
+    log, end = tmp_path / "guardian.log", time.monotonic() + 20
+    while "exit code" not in log.read_text():
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.02)
+    assert "nothing is left" in log.read_text()
+    assert state_of(aws, "endpoint", "orphan", REGION) == GONE
+    assert FileLedger(tmp_path / "ledger.jsonl").open() == ()
