@@ -1,0 +1,1 @@
+"""AWS on this machine: a server that real clients can't tell from the cloud."""

@@ -1,0 +1,1 @@
+"""CodeBuild that really builds: buildspec phases run under bash on this machine."""

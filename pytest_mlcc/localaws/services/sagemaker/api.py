@@ -1,0 +1,94 @@
+"""SageMaker: the control plane, and the data plane that is signed for the same service."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_mlcc.localaws.context import ServerContext
+from pytest_mlcc.localaws.services import sagemaker_runtime
+from pytest_mlcc.localaws.services.sagemaker.clients import Clients
+from pytest_mlcc.localaws.services.sagemaker.endpoint_configs import EndpointConfigs
+from pytest_mlcc.localaws.services.sagemaker.endpoints import Endpoints
+from pytest_mlcc.localaws.services.sagemaker.hosting import Hosting
+from pytest_mlcc.localaws.services.sagemaker.hub import Hub
+from pytest_mlcc.localaws.services.sagemaker.inference_components import InferenceComponents
+from pytest_mlcc.localaws.services.sagemaker.mlflow import MlflowApps
+from pytest_mlcc.localaws.services.sagemaker.model_packages import ModelPackages
+from pytest_mlcc.localaws.services.sagemaker.models import Models
+from pytest_mlcc.localaws.services.sagemaker.resources import Resources
+from pytest_mlcc.localaws.services.sagemaker.routing import Routing
+from pytest_mlcc.localaws.services.sagemaker.tags import Tags
+from pytest_mlcc.localaws.services.sagemaker.training_jobs import TrainingJobs
+from pytest_mlcc.localaws.store import Store
+from pytest_mlcc.localaws.wire import HttpAnswer, Operation, Service
+
+__all__ = ["SageMaker", "service"]
+
+_RUNTIME_PATH = "/endpoints/"
+
+
+def service(context: ServerContext) -> SageMaker:
+    """SageMaker for one server. Files that an earlier server left behind in its scratch directories are removed."""
+    for name in ("runtime", "jobs"):
+        shutil.rmtree(context.state_dir / name, ignore_errors=True)
+    return SageMaker(context)
+
+
+class SageMaker:
+    """Everything SageMaker, plugged together; in the server's handler contract."""
+
+    def __init__(self, context: ServerContext) -> None:
+        store, clients = Store(context.changed), Clients(context)
+        resources = Resources(store, context=context)
+        packages = ModelPackages(resources)
+        self._hosting = Hosting(context=context, clients=clients)
+        self._endpoints = Endpoints(resources, self._hosting)
+        self._components = InferenceComponents(resources, hosting=self._hosting, endpoints=self._endpoints, clients=clients)
+        self._jobs = TrainingJobs(resources, context=context, clients=clients, packages=packages)
+        parts = (
+            Models(resources), EndpointConfigs(resources), self._endpoints, self._components, self._jobs, packages,
+            Hub(), Tags(resources), MlflowApps(),
+        )  # fmt: skip
+        operations: dict[str, Operation] = {}
+        for part in parts:
+            operations |= part.operations()
+        self._control = Service(
+            "sagemaker", operations, region=context.region, store=store, count_activity=self._activity, on_close=self._end
+        )
+        routing = Routing(resources, hosting=self._hosting, endpoints=self._endpoints, components=self._components)
+        self._data = sagemaker_runtime.api.service(context, routing)
+
+    async def handle_request(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, list[str]]
+    ) -> HttpAnswer:
+        """Answer one request of either plane: they are signed alike, and differ by path."""
+        plane = self._data if path.startswith(_RUNTIME_PATH) else self._control
+        return await plane.handle_request(method, path, headers, body, query)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state to persist."""
+        return self._control.snapshot()
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Take back the state of an earlier server, whose processes are gone."""
+        self._control.restore(data)
+        self._components.resume()
+        self._endpoints.resume()
+
+    def activity(self) -> dict[str, int]:
+        """Counts of what runs, by kind."""
+        return self._control.activity()
+
+    def close(self) -> None:
+        """End every container and job, and wait until their processes are gone."""
+        self._data.close()
+        self._control.close()
+
+    def _activity(self) -> dict[str, int]:
+        return {"containers": self._hosting.running(), "training_jobs": self._jobs.running()}
+
+    def _end(self) -> None:
+        self._jobs.close()
+        self._hosting.close()

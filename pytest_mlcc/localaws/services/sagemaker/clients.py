@@ -1,0 +1,136 @@
+"""The local AWS as a client of itself: S3 and CloudWatch Logs for what SageMaker reads and writes there."""
+
+from __future__ import annotations
+
+import functools
+import tarfile
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.session import get_session
+
+from pytest_mlcc.localaws.context import ServerContext
+
+__all__ = ["ArtifactError", "Clients", "split_uri", "unpack_archives"]
+
+_EVENTS_PER_CALL = 1000
+_EVENT_BYTES = 8192
+
+
+class ArtifactError(Exception):
+    """Data that a job or component needs is not in S3, or can't be read."""
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of an ``s3://`` URI. Raises ArtifactError for anything else."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise ArtifactError(f"{uri!r} is not an s3:// URI")
+    return bucket, key
+
+
+class Clients:
+    """botocore clients of the server's own endpoint, one per service and region; safe from any thread."""
+
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self._lock = threading.Lock()  # creating a client is not thread-safe in botocore, using one is
+        self._made: dict[tuple[str, str], Any] = {}
+
+    def client(self, service: str, region: str) -> Any:
+        """The client of a service; typed Any because botocore makes its methods at run time."""
+        with self._lock:
+            if (service, region) not in self._made:
+                self._made[service, region] = self._make(service, region)
+            return self._made[service, region]
+
+    def _make(self, service: str, region: str) -> Any:
+        config = Config(proxies={}, retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=60)
+        return get_session().create_client(
+            service, region_name=region, endpoint_url=self._context.endpoint_url, config=config,
+            aws_access_key_id=self._context.account, aws_secret_access_key="local",  # noqa: S106 - the local AWS checks no signature
+        )  # fmt: skip
+
+    def objects(self, uri: str, *, region: str) -> list[str]:
+        """The keys under an S3 prefix, without the empty ones that stand for folders. Raises ArtifactError."""
+        bucket, prefix = split_uri(uri)
+        try:
+            pages = self.client("s3", region).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            found = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        except ClientError as error:
+            raise ArtifactError(f"{uri}: {error.response['Error'].get('Message', error)}") from error
+        return [key for key in found if not key.endswith("/")]
+
+    def download(self, uri: str, into: Path, *, region: str) -> list[Path]:
+        """The object, or every object under the prefix, below ``into``; the files. Raises ArtifactError when there is none."""
+        bucket, prefix = split_uri(uri)
+        keys = self.objects(uri, region=region)
+        if not keys:
+            raise ArtifactError(f"No S3 objects found under S3 URL {uri!r}")
+        return [self._fetch(bucket, key, into / _relative(key, prefix), region=region) for key in keys]
+
+    def _fetch(self, bucket: str, key: str, path: Path, *, region: str) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        body = self.client("s3", region).get_object(Bucket=bucket, Key=key)["Body"]
+        with path.open("wb") as file:
+            for chunk in iter(functools.partial(body.read, 1 << 20), b""):
+                file.write(chunk)
+        return path
+
+    def upload(self, directory: Path, uri: str, *, region: str) -> int:
+        """Every file below ``directory`` to the prefix ``uri``; how many. Raises ArtifactError."""
+        bucket, prefix = split_uri(uri)
+        files = sorted(path for path in directory.rglob("*") if path.is_file())
+        for path in files:
+            key = str(PurePosixPath(prefix) / path.relative_to(directory).as_posix())
+            try:
+                self.client("s3", region).put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+            except ClientError as error:
+                raise ArtifactError(f"s3://{bucket}/{key}: {error.response['Error'].get('Message', error)}") from error
+        return len(files)
+
+    def log(self, lines: Iterable[str], *, group: str, stream: str, region: str) -> None:
+        """Append lines to a CloudWatch Logs stream; group and stream are made when they are not there."""
+        now = round(time.time() * 1000)
+        events = [{"timestamp": now, "message": line[:_EVENT_BYTES] or " "} for line in lines]
+        logs = self.client("logs", region)
+        for make, arguments in (
+            (logs.create_log_group, {"logGroupName": group}),
+            (logs.create_log_stream, {"logGroupName": group, "logStreamName": stream}),
+        ):
+            try:
+                make(**arguments)
+            except logs.exceptions.ResourceAlreadyExistsException:
+                continue
+        for start in range(0, len(events), _EVENTS_PER_CALL):
+            batch = events[start : start + _EVENTS_PER_CALL]
+            logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=batch)
+
+
+def _relative(key: str, prefix: str) -> str:
+    """Where an object lies below its prefix; never outside of it."""
+    path = PurePosixPath(key[len(prefix) :].lstrip("/") or PurePosixPath(key).name)
+    if key != prefix and not prefix.endswith("/") and prefix and not key[len(prefix) :].startswith("/"):
+        path = PurePosixPath(PurePosixPath(prefix).name + key[len(prefix) :])  # a prefix need not end at a folder
+    if path.is_absolute() or ".." in path.parts:
+        raise ArtifactError(f"The S3 key {key!r} leads out of its folder")
+    return str(path)
+
+
+def unpack_archives(files: Sequence[Path]) -> None:
+    """Unpack each ``.tar.gz`` where it lies, and remove it. Raises ArtifactError for a broken or unsafe archive."""
+    for path in files:
+        if not path.name.endswith((".tar.gz", ".tgz")):
+            continue
+        try:
+            with tarfile.open(path, "r:gz") as archive:
+                archive.extractall(path.parent, filter="data")  # refuses absolute paths, links outside, devices
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise ArtifactError(f"{path.name} is not a readable .tar.gz archive: {error}") from error
+        path.unlink()
