@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
+# Some machines switch compiled files off for containers; here every child process would compile all its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help ci test lint bench clean
 
@@ -37,7 +40,7 @@ lint: $(READY) ## ruff, mypy --strict, import-linter
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 bench: $(READY) ## Print where the time goes, as ratios against baselines of the same run
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python tests_e2e/benchmarks
 
 clean: ## Forget the local AWS, its state and all caches (not the virtual environment)
 	@test ! -x $(BIN)/mlcc || $(BIN)/mlcc local down

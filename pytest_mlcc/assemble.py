@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +19,7 @@ from pytest_mlcc.cleanup.guardian import Guardian, salvage_command
 from pytest_mlcc.cleanup.ledger import FileLedger
 from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger, RunInfo
 from pytest_mlcc.reporting.summary import Planned, Summary, cost_of, summarize
-from pytest_mlcc.results.artifacts import Artifacts, Bucket, Folder, Reports, bucket_name
+from pytest_mlcc.results.artifacts import NO_TABLE_WARNING, Artifacts, Bucket, Folder, Reports, bucket_name
 from pytest_mlcc.results.record import Record
 from pytest_mlcc.results.redact import Redactor, secrets_in
 from pytest_mlcc.results.table import Table
@@ -26,10 +28,9 @@ from pytest_mlcc.settings import Settings
 if TYPE_CHECKING:
     from pytest_mlcc.drivers.native.driver import Native
 
-__all__ = ["NOT_PROVISIONED", "AwsSite", "Plan", "connect", "driver", "site", "summary_of"]
+__all__ = ["AwsSite", "Plan", "connect", "driver", "site", "summary_of"]
 
 LOCAL = "local"
-NOT_PROVISIONED = "⚠️  CI table not provisioned — saving results locally only."
 
 
 class Plan(Protocol):
@@ -101,6 +102,12 @@ def summary_of(plan: Plan, planned: Sequence[Planned], seconds: float) -> Summar
     return summarize(plan.run, planned, seconds=seconds, options=options)
 
 
+def _warm_up(carrier: Native) -> None:
+    """What goes wrong here is not the fault of the stage that runs meanwhile; the one that needs the imports tries again and says why."""
+    with suppress(Exception):
+        carrier.warm_up()
+
+
 class AwsSite:
     """Where stages run and what remembers them, on AWS or on the local AWS. Obeys ``plugin.site.Site``."""
 
@@ -116,7 +123,10 @@ class AwsSite:
     def driver(self) -> Driver:
         """Who carries stages out; its heavy imports begin in the background at once, while a build keeps this process waiting."""
         carrier = driver(self._plan, self._aws)
-        threading.Thread(target=carrier.warm_up, name="mlcc-warm-up", daemon=True).start()
+        # requests hides a warning of urllib3 with a filter, and pytest resets all filters between two items: where warnings are
+        # errors, a thread that imports it meanwhile fails now and then. Here no item can end.
+        importlib.import_module("requests")
+        threading.Thread(target=_warm_up, args=(carrier,), name="mlcc-warm-up", daemon=True).start()
         return carrier
 
     @cached_property
@@ -146,7 +156,7 @@ class AwsSite:
         name = planned.entry.id
         self._artifacts.save_logs(name, {stage: Path(outcome.log) for stage, outcome in planned.outcomes.items() if outcome.log})
         if self._table is None:
-            return self._once(NOT_PROVISIONED)
+            return self._once(NO_TABLE_WARNING)
         cost = cost_of(self._plan.run, planned)
         record = Record.of(
             planned.entry,
@@ -198,8 +208,9 @@ class AwsSite:
         """S3 where there is a CI table; a local folder where there is none, or where the user asks for one."""
         settings = self._plan.settings
         bucket = Bucket(self._aws.client("s3"), bucket_name(self._aws.account(), settings.region)) if self._table is not None else None
-        place = settings.save_local or (None if bucket else self._plan.project / ".mlcc" / "e2e-results")
-        return Artifacts(self._plan.run.run_id, bucket=bucket, folder=Folder(place) if place else None, warn=self._unsent.append)
+        chosen = Folder(settings.save_local) if settings.save_local else None
+        fallback = Folder(self._plan.project / ".mlcc" / "e2e-results")
+        return Artifacts(self._plan.run.run_id, bucket=bucket, folder=chosen, fallback=fallback, warn=self._unsent.append)
 
     def _ledger_path(self, entry: Entry) -> Path:
         return self._plan.run_dir / "ledger" / f"{entry.id}.jsonl"

@@ -142,7 +142,7 @@ def read(
 
 
 # Variables that children of a run read; not options of a user.
-_INTERNAL = frozenset({"MLCC_ENGINE_SOCKET", "MLCC_TWINS_DIR"})
+_INTERNAL = frozenset({"MLCC_ENGINE_SOCKET", "MLCC_PINNED_ENDPOINT", "MLCC_ROOTFS", "MLCC_TWINS_DIR"})
 
 
 def _is_known(name: str) -> bool:

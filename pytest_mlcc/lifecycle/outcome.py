@@ -1,10 +1,9 @@
-"""What came of a stage: one frozen fact that crosses processes as one JSON string."""
+"""What came of a stage: one frozen fact that crosses processes as JSON."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -43,16 +42,12 @@ class Outcome:
     log: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> str:
-        """One line of ASCII JSON: what execnet, a journal and a report can all carry."""
-        return json.dumps(asdict(self), ensure_ascii=True, separators=(",", ":"))
+    def to_data(self) -> dict[str, Any]:
+        """JSON values, for a journal or a report that crosses processes."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"facts": dict(self.facts)}
 
     @classmethod
-    def from_json(cls, text: str) -> Outcome:
-        """The outcome that :meth:`to_json` wrote."""
-        data = json.loads(text)
-        cause = data.pop("failure_class")
-        return cls(
-            **{**data, "result": Result(data["result"])},
-            failure_class=FailureClass(cause) if cause else None,
-        )
+    def from_data(cls, data: Mapping[str, Any]) -> Outcome:
+        """The outcome that :meth:`to_data` gave, also after a round through JSON."""
+        cause = data["failure_class"]
+        return cls(**{**data, "result": Result(data["result"]), "failure_class": FailureClass(cause) if cause else None})

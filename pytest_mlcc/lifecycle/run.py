@@ -56,7 +56,7 @@ class Progress:
             Result.FAIL,
             seconds=round(seconds, 3),
             started=time.time() if started is None else started,
-            error=self.redact(_summary(error)),
+            error=self._summary(error),
             failure_class=classify(error),
             log=log,
             facts=self.facts.get(name, {}),
@@ -64,9 +64,10 @@ class Progress:
         return self._finish(outcome)
 
     @contextmanager
-    def step(self, name: str, *, log: str = "", passing: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+    def step(self, name: str, *, log: Callable[[], str] = str, passing: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
         """Run the body as the stage ``name``: time it, turn what it raises into an outcome, and raise it again.
 
+        ``log`` is asked at the end where the stage's log is, if it wrote one.
         Exceptions of the types in ``passing`` are the caller's own control flow (a skip of pytest's) and make no outcome.
         """
         started, begin = time.time(), time.perf_counter()
@@ -76,16 +77,23 @@ class Progress:
         except passing:
             raise
         except BaseException as error:
-            self.fail(name, error, seconds=time.perf_counter() - begin, started=started, log=log)
+            self.fail(name, error, seconds=time.perf_counter() - begin, started=started, log=log())
             raise
         seconds = round(time.perf_counter() - begin, 3)
         facts = self.facts.get(name, {})
-        self._finish(Outcome(self.entry.id, name, Result.PASS, seconds=seconds, started=started, log=log, facts=facts))
+        self._finish(Outcome(self.entry.id, name, Result.PASS, seconds=seconds, started=started, log=log(), facts=facts))
 
     @property
     def status(self) -> str:
         """``pass``, ``fail-<stage>`` or ``incomplete``."""
         return policy.status(self.stages, self.outcomes)
+
+    def _summary(self, error: BaseException) -> str:
+        """The error's message, then what the failed program wrote last, in at most 500 characters. Redacted first: a cut could halve a secret."""
+        head = self.redact(str(error).strip() or type(error).__name__)[:SUMMARY_CHARACTERS]
+        output = self.redact(str(getattr(error, "output", "")).strip())
+        room = SUMMARY_CHARACTERS - len(head) - 1
+        return f"{head}\n{output[-room:]}" if output and room > 40 else head
 
     def _finish(self, outcome: Outcome) -> Outcome:
         former = self.outcomes.get(outcome.stage)
@@ -97,12 +105,3 @@ class Progress:
     def _emit(self, event: StageStarted | StageFinished) -> None:
         for listener in self.listeners:
             listener(event)
-
-
-def _summary(error: BaseException) -> str:
-    """The error's message, then what the failed program wrote last, in at most 500 characters."""
-    message = str(error).strip() or type(error).__name__
-    output = str(getattr(error, "output", "")).strip()
-    head = message[:SUMMARY_CHARACTERS]
-    room = SUMMARY_CHARACTERS - len(head) - 1
-    return f"{head}\n{output[-room:]}" if output and room > 40 else head

@@ -16,7 +16,7 @@ from pytest_mlcc.lifecycle.ports import Answer, Context, Deadline, Resource
 from pytest_mlcc.lifecycle.run import Progress
 from pytest_mlcc.lifecycle.stage import CLEAN
 from pytest_mlcc.plugin.cells import Cells
-from pytest_mlcc.plugin.deadline import limit
+from pytest_mlcc.plugin.deadline import Deadlines
 from pytest_mlcc.plugin.site import Blueprint, Site
 from pytest_mlcc.results.journal import Journal
 from pytest_mlcc.results.redact import Redactor, secrets_in
@@ -30,13 +30,15 @@ class Endpoint:
     ``facts`` holds what earlier stages learned, by stage: ``endpoint.facts["deploy"]["endpoint_name"]``.
     """
 
-    def __init__(self, entry: Entry, progress: Progress, site: Callable[[], Site], blueprint: Blueprint) -> None:
+    def __init__(self, entry: Entry, progress: Progress, site: Callable[[], Site], blueprint: Blueprint, deadlines: Deadlines) -> None:
         self.entry = entry
         self.progress = progress
         self.opened = False  # whether anything may have been created
         self._site = site
         self._blueprint = blueprint
+        self._deadlines = deadlines
         self._stage = ""
+        self._logged: set[str] = set()
         self._deadline = Deadline(entry.timeout)
 
     @property
@@ -68,9 +70,11 @@ class Endpoint:
 
     def log(self, line: str) -> None:
         """Write a line to the stage's log, without secrets; ``--mlcc-verbose`` shows it live."""
-        stamp = time.strftime("%H:%M:%S")
-        with self.log_path.open("a", encoding="utf-8") as file:
-            file.write(f"{stamp} {self.progress.redact(line)}\n")
+        path = self.log_path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._logged.add(self._stage)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%H:%M:%S')} {self.progress.redact(line)}\n")
 
     def clean(self) -> None:
         """Delete everything the ledger names and prove that it is gone. Raises LeftoversError; safe to call twice."""
@@ -86,8 +90,6 @@ class Endpoint:
     def enter(self, stage: str) -> None:
         """From now on this is the stage: its log takes what fixtures and the test function write."""
         self._stage = stage
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        self.log_path.touch()
 
     @contextmanager
     def stage(self, name: str, seconds: float, *, hard: bool) -> Iterator[None]:
@@ -97,15 +99,18 @@ class Endpoint:
         self.enter(name)
         self._deadline = Deadline(seconds)
         try:
-            with self.progress.step(name, log=str(self.log_path), passing=(Skipped, XFailed, Exit, KeyboardInterrupt)):
+            with self.progress.step(name, log=self._written_log, passing=(Skipped, XFailed, Exit, KeyboardInterrupt)):
                 if hard:
-                    with limit(seconds, f"{self.entry.id}: {name}"):
+                    with self._deadlines.limit(seconds, f"{self.entry.id}: {name}"):
                         yield
                 else:
                     yield
         except Skipped as skip:
             self.progress.skip(name, str(skip))
             raise
+
+    def _written_log(self) -> str:
+        return str(self.log_path) if self._stage in self._logged else ""
 
     def _context(self) -> Context:
         return Context(
@@ -129,6 +134,7 @@ class Endpoints:
         self._journal = Journal(blueprint.run_dir)
         self._site: Site | None = None
         self._known: dict[str, Endpoint] = {}
+        self._deadlines = Deadlines()
         self._asked: set[str] = set()
         self._closed: set[str] = set()
         self.redact = Redactor(secrets_in(os.environ))
@@ -138,7 +144,7 @@ class Endpoints:
         if entry.id not in self._known:
             progress = Progress(entry, self._cells.plan(entry), listeners=[self._journal.listener], redact=self.redact)
             self._take_over(progress)
-            self._known[entry.id] = Endpoint(entry, progress, self.site, self.blueprint)
+            self._known[entry.id] = Endpoint(entry, progress, self.site, self.blueprint, self._deadlines)
         return self._known[entry.id]
 
     def properties(self, entry: Entry, stage: str, outcome: Outcome) -> list[tuple[str, str]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from functools import cached_property
 from typing import Any
 
 import pytest
 
 from pytest_mlcc.lifecycle import policy
-from pytest_mlcc.lifecycle.stage import plan
+from pytest_mlcc.lifecycle.stage import ExtraStage, plan
 from pytest_mlcc.plugin.follow import Follower
 from pytest_mlcc.plugin.reports import payload
 from pytest_mlcc.plugin.selection import read_plan
@@ -45,7 +46,7 @@ class Records:
         self._live[nodeid] = location
         if not self._started:
             self._started = True
-            self._screen.brought_along(read_plan(self._blueprint.run_dir)[1])
+            self._screen.brought_along(self._plan[1])
             self._follower.start()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -65,10 +66,12 @@ class Records:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
-        """A passed stage needs no dot: the screen shows entries. With -v, pytest's own lines stay."""
-        if payload(report) is None or self._config.option.verbose > 0 or report.when != "call" or not report.passed:
+        """A stage that passed or was skipped needs no letter: the screen shows entries. With -v, pytest's own lines stay."""
+        if payload(report) is None or self._config.option.verbose > 0:
             return None
-        return "passed", "", "PASSED"
+        if report.skipped:
+            return "skipped", "", "SKIPPED"
+        return ("passed", "", "PASSED") if report.when == "call" and report.passed else None
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Stages cut short get a failed report; without one JUnit shows nameless testcases and JSON says 'passed'."""
@@ -86,7 +89,7 @@ class Records:
         """When the workers have ended: conclude what is open, save the reports, and let the local AWS go."""
         result = yield
         self._follower.stop()
-        _, planned = read_plan(self._blueprint.run_dir)
+        _, planned = self._plan
         try:
             for name in planned:
                 self._conclude(name)
@@ -115,14 +118,18 @@ class Records:
         if refused := journal.noted("refused"):
             self._notes.append(f"mlcc: {refused['reason']}; no record was written")
             return
-        extras, _ = read_plan(self._blueprint.run_dir)
-        stages = plan(entry.lifecycle, extras)
+        stages = plan(entry.lifecycle, self._plan[0])
         verdict = Planned(entry, stages, journal.outcomes)
         self._verdicts[name] = verdict
         if warning := self._owned_site().record(verdict):
             self._notes.append(warning)
         self._follower.conclude(name)
         self._screen.concluded(verdict)
+
+    @cached_property
+    def _plan(self) -> tuple[list[ExtraStage], dict[str, dict[str, list[str]]]]:
+        """What was collected; on disk before the first item starts, wherever it starts."""
+        return read_plan(self._blueprint.run_dir)
 
     def _owned_site(self) -> Site:
         if self._site is None:

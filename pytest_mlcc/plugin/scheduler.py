@@ -37,4 +37,19 @@ def _by_entry() -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return entry_of_node(nodeid, self._entries) or nodeid
 
+        def remove_node(self, node: Any) -> str | None:
+            """A dead worker's finished entries are finished: xdist would hand them out again, empty, and wait for them for ever."""
+            work = self.assigned_work[node]
+            self.assigned_work[node] = {scope: unit for scope, unit in work.items() if not all(unit.values())}
+            crashed: str | None = super().remove_node(node)
+            return crashed
+
+        def _reschedule(self, node: Any) -> None:
+            """Hand out the next entry when one stage is left (a worker holds its last item back until it knows the next).
+
+            xdist does so at two, which pins an entry behind the long stage of another while a second worker idles.
+            """
+            if node.shutting_down or not self.workqueue or self._pending_of(self.assigned_work[node]) <= 1:
+                super()._reschedule(node)
+
     return ByEntry

@@ -52,6 +52,8 @@ class Screen:
         reporter = self._reporter
         if reporter is not None and self._config.option.verbose >= 0:
             reporter.ensure_newline()
+            if reporter._tw.width_of_current_line:  # dots of other tests; under xdist ensure_newline() does not know of them
+                reporter._tw.line()
             reporter.write_line(text, **markup)
 
     def brought_along(self, planned: Mapping[str, Mapping[str, Sequence[str]]]) -> None:

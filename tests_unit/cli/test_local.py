@@ -1,0 +1,82 @@
+"""``mlcc local``: what a person types, what comes back, and the exit code a script uses."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pytest_mlcc.cli.local import local
+from pytest_mlcc.localaws import launch
+from pytest_mlcc.localaws.holders import start_ticks
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    launch.stop(tmp_path)
+
+
+def _run(project: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(local, [*arguments, "--project", str(project)])
+
+
+def test_up_status_down(project: Path) -> None:
+    before = _run(project, "status")
+    assert (before.exit_code, "mlcc local up" in before.output) == (1, True)
+    assert json.loads(_run(project, "status", "--json").output) == {"running": False}
+
+    up = _run(project, "up")
+    assert up.exit_code == 0
+    found = launch.status(project)
+    assert found is not None
+    assert f"export AWS_ENDPOINT_URL={found.endpoint_url}" in up.output
+    assert "was up already" in _run(project, "up").output
+
+    shown = _run(project, "status")
+    assert shown.exit_code == 0
+    for part in (found.endpoint_url, "123456789012", "us-west-2", str(found.pid), "mlcc local up", "nothing"):
+        assert part in shown.output
+    as_json = json.loads(_run(project, "status", "--json").output)
+    assert (as_json["running"], as_json["pid"], as_json["held_by_user"]) == (True, found.pid, True)
+
+    assert "state is kept" in _run(project, "down").output
+    assert start_ticks(found.pid) is None
+    assert "No local AWS runs" in _run(project, "down").output
+
+
+def test_down_leaves_it_to_a_run_that_uses_it(project: Path) -> None:
+    running = launch.ensure(project, engine=False)
+    launch.hold_for_user(project)
+    down = _run(project, "down")
+    assert f"still used by process {os.getpid()}" in down.output
+    assert start_ticks(running.pid) is not None
+    assert "has ended" in _run(project, "down", "--force").output
+    assert start_ticks(running.pid) is None
+
+
+def test_reset_asks_and_forgets(project: Path) -> None:
+    _run(project, "up")
+    marker = launch.local_dir(project) / "state" / "marker"
+    marker.touch()
+    refused = CliRunner().invoke(local, ["reset", "--project", str(project)], input="n\n")
+    assert refused.exit_code == 1
+    assert marker.exists()
+    assert _run(project, "reset", "--yes").exit_code == 0
+    assert not marker.exists()
+    found = launch.status(project)
+    assert found is not None, "the user had asked for it to be up"
+    assert found.held_by_user
+
+
+def test_a_server_that_can_not_start_is_exit_1_with_the_reason(project: Path) -> None:
+    damaged = launch.local_dir(project) / "state" / "services"
+    damaged.mkdir(parents=True)
+    (damaged / "ecr.json").write_text("{")
+    up = _run(project, "up")
+    assert up.exit_code == 1
+    assert "ecr.json is damaged" in up.output

@@ -1,0 +1,51 @@
+"""Settings: three doors to one value, in a known order, and every mistake at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_mlcc.errors import ConfigurationError
+from pytest_mlcc.settings import Settings, Source, read
+
+
+def settings(*, flags: dict[str, Any] | None = None, ini: dict[str, Any] | None = None, base: Path = Path("/project"), **environment: str) -> Settings:
+    return read((flags or {}).get, (ini or {}).get, environment=environment, base=base)
+
+
+def test_the_default_target_is_local() -> None:
+    assert settings().target == "local"
+    assert settings().sources["target"] is Source.DEFAULT
+
+
+def test_the_command_line_beats_the_environment_which_beats_the_ini() -> None:
+    ini = {"mlcc_table": "from-ini"}
+    assert settings(ini=ini).shown("table") == "from-ini (ini)"
+    assert settings(ini=ini, MLCC_TABLE="from-environment").shown("table") == "from-environment (environment)"
+    assert settings(flags={"table": "from-flag"}, ini=ini, MLCC_TABLE="x").shown("table") == "from-flag (command line)"
+
+
+def test_a_path_of_the_ini_belongs_to_its_folder_and_one_of_the_command_line_to_the_working_directory() -> None:
+    assert settings(ini={"mlcc_catalog": "catalog/e2e.json"}).catalog == Path("/project/catalog/e2e.json")
+    assert settings(flags={"catalog": "mine.json"}).catalog == Path.cwd() / "mine.json"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1", True), ("yes", True), ("off", False), ("0", False)])
+def test_a_switch_reads_the_words_people_write(text: str, expected: bool) -> None:
+    assert settings(MLCC_VERBOSE=text).verbose is expected
+
+
+def test_every_mistake_is_told_at_once_with_its_place_and_a_suggestion() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(flags={"target": "lokal"}, ini={"mlcc_max_hours": "many"}, MLCC_VERBOSE="perhaps", MLCC_TARGTE="aws")
+    text = str(caught.value)
+    assert "--mlcc-target: 'lokal' is not one of local, aws; did you mean 'local'?" in text
+    assert "mlcc_max_hours: 'many' is not a number" in text
+    assert "MLCC_VERBOSE: 'perhaps' is neither yes nor no" in text
+    assert "environment variable MLCC_TARGTE: is not an option of pytest-mlcc (did you mean MLCC_TARGET?)" in text
+
+
+def test_a_list_can_be_given_in_one_variable() -> None:
+    assert settings(MLCC_ENTRY="rt-a, rt-b").entry == ("rt-a", "rt-b")
