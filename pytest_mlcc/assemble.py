@@ -169,7 +169,8 @@ class AwsSite:
             redactor=self._redactor,
         )
         written = self._table.write(record)
-        return self._once(f"mlcc: there is no table {self._table.history_name}; the history of this run is not kept") if written.history_missing else ""
+        missing = f"mlcc: there is no table {self._table.history_name}; the history of this run is not kept"
+        return self._once(missing) if written.history_missing else ""
 
     def publish(self, planned: Sequence[Planned], seconds: float) -> Sequence[str]:
         """Save results.json, summary.md and the logs in every place."""

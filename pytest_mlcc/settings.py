@@ -59,7 +59,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("catalog", "Catalog of models to take through their lifecycle (JSON).", "path", metavar="FILE"),
     Option(
         "target",
-        "Where stages run: 'local' (a local AWS on this machine, no cost; any call that would leave it is refused) or 'aws' (your account, costs money).",
+        "Where stages run: 'local' (an AWS on this machine, free; calls that leave it are refused) or 'aws' (your account, costs money).",
         default="local",
         choices=("local", "aws"),
     ),
@@ -81,7 +81,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("table", "DynamoDB table of records.", default="mlcc-ci-table", metavar="NAME"),
     Option("history_table", "DynamoDB table of history.", default="mlcc-ci-history", metavar="NAME"),
     Option("owner", "Owner written into the tags of everything created (default: the user's name).", metavar="NAME"),
-    Option("max_hours", "Hours after which whatever a run left behind may be deleted by anyone (tag mlcc:expires).", "number", default=12.0, metavar="H"),
+    Option(
+        "max_hours", "Hours after which anyone may delete what a run left (tag mlcc:expires).", "number", default=12.0, metavar="H"
+    ),
 )
 
 

@@ -11,8 +11,8 @@ from pytest_mlcc.errors import ConfigurationError
 from pytest_mlcc.settings import Settings, Source, read
 
 
-def settings(*, flags: dict[str, Any] | None = None, ini: dict[str, Any] | None = None, base: Path = Path("/project"), **environment: str) -> Settings:
-    return read((flags or {}).get, (ini or {}).get, environment=environment, base=base)
+def settings(*, flags: dict[str, Any] | None = None, ini: dict[str, Any] | None = None, **environment: str) -> Settings:
+    return read((flags or {}).get, (ini or {}).get, environment=environment, base=Path("/project"))
 
 
 def test_the_default_target_is_local() -> None:

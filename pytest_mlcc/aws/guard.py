@@ -35,7 +35,7 @@ _EVENTS = _ADDRESS_EVENTS | _NAME_EVENTS
 REMEDY = "The target is 'local': nothing may leave this machine. To go to AWS on purpose, run with --mlcc-target aws."
 
 
-class OutsideCall(Exception):  # noqa: N818 - named after OutsideCallRefused, which it stands for where the package is not installed
+class OutsideCall(Exception):
     """A call would have left the machine while it is pinned to the local AWS."""
 
 

@@ -14,24 +14,19 @@ _PATTERNS: tuple[tuple[FailureClass, str], ...] = (
     (FailureClass.CAPACITY, r"\bInsufficient(?:Instance)?Capacity\w*\b|\bCapacityError\b|\bno capacity\b|\binsufficient capacity\b"),
     (FailureClass.QUOTA, r"\b(?:Resource|Service)?(?:LimitExceeded|QuotaExceeded)(?:Exception)?\b|\bservice limit\b|\bquota\b"),
     (FailureClass.THROTTLE, r"\bThrottl\w+|\bTooManyRequests\w*\b|\bRequestLimitExceeded\b|\bSlowDown\b|\brate exceeded\b"),
-    (
-        FailureClass.CREDENTIALS,
-        r"\bExpiredToken\w*\b|\bInvalidClientTokenId\b|\bUnrecognizedClient\w*\b|\bUnable to locate credentials\b"
-        r"|\bSignatureDoesNotMatch\b|\bsecurity token\b.*\b(?:invalid|expired)\b",
-    ),
+    (FailureClass.CREDENTIALS, r"\bExpiredToken\w*\b|\bInvalidClientTokenId\b|\bUnrecognizedClient\w*\b|\bSignatureDoesNotMatch\b"),
+    (FailureClass.CREDENTIALS, r"\bUnable to locate credentials\b|\bsecurity token\b.*\b(?:invalid|expired)\b"),
     (FailureClass.OOM, r"\bOutOfMemory\w*\b|\bOOM\b|\bOOMKilled\b|\bout of memory\b|\bCannot allocate memory\b"),
     (FailureClass.TIMEOUT, r"\btimed? ?out\b|\btimeout\b|\bdeadline exceeded\b"),
     (
         FailureClass.SERVICE_LIMITATION,
         r"\bnot available in\b.*\bregion\b|\b(?:service|API|feature)\b.*\bnot (?:supported|available)\b|\bUnknownOperation\w*\b",
     ),
-    (
-        FailureClass.MODEL_INCOMPATIBILITY,
-        r"\bunsupported\b.*\barchitecture\b|\bmodel\b.*\b(?:not supported|incompatible)\b|\bnot supported\b.*\bmodel\b"
-        r"|\bLoRA\b.*\bnot supported\b|\badapter\b.*\bnot compatible\b",
-    ),
-    (FailureClass.CODE_BUG, r"\b(?:Syntax|Type|Name|Reference|Attribute|Key|Import|ModuleNotFound)Error\b|\bTraceback\b|\bTemplate\w*Error\b"),
+    (FailureClass.MODEL_INCOMPATIBILITY, r"\bunsupported\b.*\barchitecture\b|\bmodel\b.*\b(?:not supported|incompatible)\b"),
+    (FailureClass.MODEL_INCOMPATIBILITY, r"\bnot supported\b.*\bmodel\b|\bLoRA\b.*\bnot supported\b|\badapter\b.*\bnot compatible\b"),
+    (FailureClass.CODE_BUG, r"\b(?:Syntax|Type|Name|Reference|Attribute|Key|Import|ModuleNotFound|Template\w*)Error\b|\bTraceback\b"),
 )
+_BUGS = (AssertionError, TypeError, AttributeError, NameError, LookupError, ImportError)
 _COMPILED = tuple((failure_class, re.compile(pattern, re.IGNORECASE)) for failure_class, pattern in _PATTERNS)
 
 
@@ -47,9 +42,7 @@ def classify(error: BaseException) -> FailureClass:
     if isinstance(error, TimeoutError):
         return FailureClass.TIMEOUT
     found = classify_text(f"{error}\n{getattr(error, 'output', '')}")
-    if found is FailureClass.UNKNOWN and isinstance(error, AssertionError | TypeError | AttributeError | NameError | LookupError | ImportError):
-        return FailureClass.CODE_BUG
-    return found
+    return FailureClass.CODE_BUG if found is FailureClass.UNKNOWN and isinstance(error, _BUGS) else found
 
 
 def classify_text(text: str) -> FailureClass:

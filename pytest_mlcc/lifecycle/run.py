@@ -89,7 +89,7 @@ class Progress:
         return policy.status(self.stages, self.outcomes)
 
     def _summary(self, error: BaseException) -> str:
-        """The error's message, then what the failed program wrote last, in at most 500 characters. Redacted first: a cut could halve a secret."""
+        """The error's message, then what the failed program wrote last: 500 characters at most, redacted before a cut halves a secret."""
         head = self.redact(str(error).strip() or type(error).__name__)[:SUMMARY_CHARACTERS]
         output = self.redact(str(getattr(error, "output", "")).strip())
         room = SUMMARY_CHARACTERS - len(head) - 1

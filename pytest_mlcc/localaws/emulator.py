@@ -50,8 +50,8 @@ Response = tuple[int, dict[str, str], Any]
 class Emulator:
     """ministack, loaded and patched: an ASGI application to which services can be added."""
 
-    def __init__(self, modules: Mapping[str, ModuleType], *, state: Path) -> None:
-        self._app = modules["ministack.app"]
+    def __init__(self, modules: Mapping[str, Any], *, state: Path) -> None:
+        self._app = modules["ministack.app"]  # Any: we replace names in it, which a ModuleType does not allow
         self._router = modules["ministack.core.router"]
         self._persistence = modules["ministack.core.persistence"]
         self._responses = modules["ministack.core.responses"]
@@ -60,7 +60,7 @@ class Emulator:
         self._app.SERVICE_HANDLERS = _Handlers(self._app.SERVICE_HANDLERS)
         # upstream loads every model of botocore to find out (5 s, and nothing else is answered meanwhile); here whatever
         # a request is signed for is taken for a service
-        self._router._is_aws_service_name = lambda _: True  # type: ignore[attr-defined]  # replaced on purpose
+        self._router._is_aws_service_name = lambda _: True
         self._disable_docker(modules["ministack.core.container_reaper"])
         for name in REPLACED:
             self._app.SERVICE_HANDLERS.pop(name, None)
@@ -135,12 +135,12 @@ class Emulator:
 
         return handle
 
-    def _disable_docker(self, reaper: ModuleType) -> None:
+    def _disable_docker(self, reaper: Any) -> None:
         """ministack removes containers it believes are its own from any engine it finds; they may be someone else's."""
         self._app._docker_socket_present = lambda: False
         self._app._reaper_docker_client = lambda: None
         self._app._stop_docker_containers = lambda *_: None
-        reaper.start = lambda *_: None  # type: ignore[attr-defined]  # replaced on purpose
+        reaper.start = lambda *_: None
 
 
 class _Handlers(dict[str, Any]):

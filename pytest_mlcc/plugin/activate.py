@@ -28,7 +28,7 @@ _MARKS = (
     "weekly: tier that runs every week",
     "gated: the model's weights stand behind a licence that must be accepted",
     "entry(name): the catalog entry of an item; select one exactly with -m 'entry(name=\"rt-qwen3-4b\")'",
-    "stage(name, after): the stage of an item; give a test function stage(after=\"test\") to add a stage of your own",
+    'stage(name, after): the stage of an item; give a test function stage(after="test") to add a stage of your own',
 )
 
 

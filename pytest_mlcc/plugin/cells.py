@@ -42,7 +42,7 @@ class Cells:
 
     def add(self, extra: ExtraStage) -> None:
         """Remember a team's stage. Raises CollectError where its name is taken."""
-        taken = {name for entry in self.catalog.entries for name in entry.lifecycle} | {one.name for one in self.extras} | {"generate"}
+        taken = {name for entry in self.catalog.entries for name in entry.steps} | {one.name for one in self.extras}
         if extra.name in taken:
             raise pytest.Collector.CollectError(f"a stage named {extra.name!r} exists already; rename the test function")
         self.extras.append(extra)
@@ -66,7 +66,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     after = marker.kwargs.get("after") if marker else None
     if after is None and "stage" not in metafunc.fixturenames:
         raise pytest.Collector.CollectError(
-            f"{metafunc.definition.nodeid} uses 'endpoint' but is no stage: mark it with @pytest.mark.stage(after=\"test\"), or let it take 'stage'"
+            f"{metafunc.definition.nodeid} uses 'endpoint' but is no stage: "
+            "mark it with @pytest.mark.stage(after=\"test\"), or let it take 'stage'"
         )
     chosen = list(_added(metafunc, cells, after) if after is not None else _from_catalog(metafunc, cells))
     marks = _Marks(metafunc.config)
@@ -87,11 +88,12 @@ def _from_catalog(metafunc: pytest.Metafunc, cells: Cells) -> Iterable[Cell]:
 
 def _added(metafunc: pytest.Metafunc, cells: Cells, after: str) -> Iterable[Cell]:
     extra = ExtraStage(metafunc.function.__name__.removeprefix("test_").replace("_", "-"), after)
-    entries = [entry for entry in cells.catalog.entries if any(stage.name == after for stage in plan(entry.lifecycle, cells.extras))]
+    names = {entry.id: [stage.name for stage in plan(entry.lifecycle, cells.extras)] for entry in cells.catalog.entries}
+    entries = [entry for entry in cells.catalog.entries if after in names[entry.id]]
     if not entries or after == "clean":
-        known = sorted({stage.name for entry in cells.catalog.entries for stage in plan(entry.lifecycle, cells.extras)} - {"clean"})
+        known = sorted({name for stages in names.values() for name in stages} - {"clean"})
         raise pytest.Collector.CollectError(
-            f"{metafunc.definition.nodeid}: stage(after={after!r}) names no stage that a team's own can follow; there are {', '.join(known)}"
+            f"{metafunc.definition.nodeid}: stage(after={after!r}) names no stage to follow; there are {', '.join(known)}"
         )
     cells.add(extra)
     return [Cell(entry, extra.name) for entry in entries]

@@ -67,7 +67,7 @@ class Deadlines:
             self._set(None)
             signal.signal(signal.SIGUSR2, former)
 
-    def _raise(self, signum: int, frame: FrameType | None) -> None:
+    def _raise(self, _signum: int, _frame: FrameType | None) -> None:
         if self._due is not None:  # a signal that comes after the stage's end is late, not wrong
             raise _OutOfTime
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -229,8 +229,5 @@ class Endpoints:
             raise errors[0]
 
 
-def _names(left: Any) -> str:
-    one: Resource
+def _names(left: Sequence[Resource]) -> str:
     return ", ".join(f"{one.kind} {one.name}" for one in left)
-
-

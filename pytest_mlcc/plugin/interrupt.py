@@ -46,5 +46,5 @@ class Interrupt:
             signal.signal(number, handler)
 
 
-def _as_keyboard_interrupt(signum: int, frame: FrameType | None) -> None:
+def _as_keyboard_interrupt(signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(f"{signal.Signals(signum).name} received")

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CATALOG", "CELLS", "ENDPOINTS", "LAST", "PULLED", "RUN", "RUN_DIR", "RUN_TEXT", "SETTINGS", "WORKER_INPUT"]
 
-SETTINGS = pytest.StashKey["Settings"]()
-CATALOG = pytest.StashKey["Catalog"]()
-RUN = pytest.StashKey["RunInfo"]()
-RUN_TEXT = pytest.StashKey[str]()
-RUN_DIR = pytest.StashKey[Path]()
-CELLS = pytest.StashKey["Cells"]()
-ENDPOINTS = pytest.StashKey["Endpoints"]()
-PULLED = pytest.StashKey[bool]()
-LAST = pytest.StashKey[bool]()
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+CATALOG: pytest.StashKey[Catalog] = pytest.StashKey()
+RUN: pytest.StashKey[RunInfo] = pytest.StashKey()
+RUN_TEXT: pytest.StashKey[str] = pytest.StashKey()
+RUN_DIR: pytest.StashKey[Path] = pytest.StashKey()
+CELLS: pytest.StashKey[Cells] = pytest.StashKey()
+ENDPOINTS: pytest.StashKey[Endpoints] = pytest.StashKey()
+PULLED: pytest.StashKey[bool] = pytest.StashKey()
+LAST: pytest.StashKey[bool] = pytest.StashKey()
 
 WORKER_INPUT = "mlcc_run"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -11,15 +11,13 @@ from pytest_mlcc.settings import OPTIONS, Option, Settings, read
 
 __all__ = ["declare", "settings_of"]
 
-_ACTIONS: dict[str, str] = {"switch": "store_true", "list": "append"}
-
 
 def declare(parser: pytest.Parser) -> None:
     """Add every option as a flag in one group, and as an ini key."""
     group = parser.getgroup("mlcc", "mlcc: each model's lifecycle is a test session")
     for option in OPTIONS:
         group.addoption(option.flag, dest="mlcc_" + option.name, help=_help(option), **_arguments(option))
-        parser.addini(option.ini, _help(option), type="args" if option.kind == "list" else "string", default=None)
+        parser.addini(option.ini, _help(option), type=_ini_type(option), default=None)
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -27,11 +25,15 @@ def settings_of(config: pytest.Config) -> Settings:
     try:
         return read(
             lambda name: config.getoption("mlcc_" + name, default=None),
-            lambda key: config.getini(key),
+            config.getini,
             base=config.inipath.parent if config.inipath else config.rootpath,
         )
     except ConfigurationError as error:
         raise pytest.UsageError("\n".join(f"mlcc: {problem}" for problem in error.problems)) from None
+
+
+def _ini_type(option: Option) -> Literal["args", "string"]:
+    return "args" if option.kind == "list" else "string"
 
 
 def _arguments(option: Option) -> dict[str, Any]:
@@ -46,6 +48,6 @@ def _arguments(option: Option) -> dict[str, Any]:
 
 
 def _help(option: Option) -> str:
-    # argparse formats help texts with %, so a literal one is doubled.
-    default = "" if option.default in (None, False) else f" Default: {option.default:g}." if isinstance(option.default, float) else f" Default: {option.default}."
-    return f"{option.help}{default} ({option.environment})".replace("%", "%%")
+    shown = f"{option.default:g}" if isinstance(option.default, float) else option.default
+    default = "" if option.default in (None, False) else f" Default: {shown}."
+    return f"{option.help}{default} ({option.environment})".replace("%", "%%")  # argparse formats help texts with %

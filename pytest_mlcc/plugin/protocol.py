@@ -13,10 +13,11 @@ from pytest_mlcc.lifecycle.stage import CLEAN
 from pytest_mlcc.plugin import keys
 from pytest_mlcc.plugin.cells import Cell, cell_of
 from pytest_mlcc.plugin.endpoints import Endpoint
-
 from pytest_mlcc.plugin.reports import complete
 
 __all__ = ["Protocol"]
+
+_Report = pytest.TestReport
 
 
 class Protocol:
@@ -41,7 +42,7 @@ class Protocol:
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, _Report, _Report]:
         """Put what came of the stage into its report."""
         report = yield
         complete(item, call, report)

@@ -25,9 +25,9 @@ def make(config: pytest.Config, log: Any) -> Any:
 
 
 def _by_entry() -> Any:
-    from xdist.scheduler import LoadScopeScheduling  # type: ignore[attr-defined]  # re-exported without __all__
+    from xdist.scheduler import LoadScopeScheduling
 
-    class ByEntry(LoadScopeScheduling):
+    class ByEntry(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no type information
         """LoadScope, where the scope of a lifecycle item is its entry and that of any other item is itself."""
 
         def __init__(self, config: pytest.Config, log: Any, entries: Any) -> None:

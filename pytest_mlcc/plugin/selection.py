@@ -28,7 +28,7 @@ class Selection:
         self._settings = settings
 
     @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
         """Innermost: sees every cell, also those that a node id argument or --lf drops before selection begins."""
         report = yield
         self._cells.items.extend(item for item in report.result or () if isinstance(item, pytest.Item) and cell_of(item))

@@ -27,9 +27,9 @@ def header(config: pytest.Config) -> Sequence[str]:
         f"mlcc: catalog {path} ({settings.sources['catalog']}): {catalog.summary}",
     ]
     if settings.target == "local":
-        lines.append("mlcc: no AWS account is touched; without a container engine an image's entry point runs as a process on this machine's Python")
+        lines.append("mlcc: no AWS account is touched; images are real, their entry points run as processes on this machine's Python")
     else:
-        lines.append(f"mlcc: this run creates resources in your AWS account that cost money (role {settings.shown('role')})")
+        lines.append(f"mlcc: this run creates resources in your AWS account that cost money; role {settings.shown('role')}")
     dist, workers = config.getoption("dist", "no"), config.getoption("numprocesses", None)
     if workers and dist not in ("no", "load"):
         lines.append(f"mlcc: --dist {dist} is replaced by our own scheduler: an entry never splits over workers")
@@ -104,7 +104,8 @@ class Screen:
         if verdicts:
             writer = reporter._tw  # pytest's TerminalWriter: the only way to its width and colour
             unicode = "utf" in (getattr(writer._file, "encoding", None) or "ascii").lower()
-            for line in render(summary_of(self._blueprint, verdicts, seconds), width=writer.fullwidth, color=writer.hasmarkup, unicode=unicode):
+            summary = summary_of(self._blueprint, verdicts, seconds)
+            for line in render(summary, width=writer.fullwidth, color=writer.hasmarkup, unicode=unicode):
                 reporter.write_line(line)
         for note in notes:
             reporter.write_line(note)

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["pytester"]
-
 HERE = Path(__file__).parent
 SHORT = ["build", "deploy", "test", "clean"]
 FULL = ["build", "push", "deploy", "test", "tune-sft", "adapter-add", "test-adapter", "clean"]
@@ -42,7 +40,12 @@ def entry(name: str, number: int = 0, *, tier: str = "ci", lifecycle: list[str] 
         f"--deployment-config=transformers-vllm --model-name={MODELS[number]} --instance-type=ml.g5.xlarge"
         " --region=us-west-2 --deployment-target=managed-inference --enable-lora"
     )
-    tune = {"tuneId": TUNE_IDS[number], "technique": "sft", "trainingType": "lora", "dataset": "s3://mlcc-e2e-datasets/sft-small/train.jsonl"}
+    tune = {
+        "tuneId": TUNE_IDS[number],
+        "technique": "sft",
+        "trainingType": "lora",
+        "dataset": "s3://mlcc-e2e-datasets/sft-small/train.jsonl",
+    }
     return {
         "id": name,
         "tier": tier,

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 from pytest_mlcc.cleanup.ledger import FileLedger
 from pytest_mlcc.errors import ClaimRefused, FailureClass, StageError
@@ -59,7 +58,8 @@ class FakeDriver:
         pass
 
     def _fault_fail(self, argument, context):
-        raise StageError(argument or "it broke", failure_class=FailureClass.CAPACITY if "capacity" in argument else None, output="the last words\nof a program")
+        cause = FailureClass.CAPACITY if "capacity" in argument else None
+        raise StageError(argument or "it broke", failure_class=cause, output="the last words\nof a program")
 
     def _fault_hang(self, argument, context):
         child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)

@@ -187,7 +187,13 @@ def test_a_dry_run_prints_every_step_and_does_nothing(make_project, entry) -> No
     project = make_project(entry("rt-b", lifecycle=SHORT))
     result = project.run("--mlcc-dry-run", "-n", "2")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*rt-b (ci, Qwen/Qwen3-0.6B, ml.g5.xlarge, us-west-2)*", "*deploy (at most 60 s)*", "*CreateEndpoint*", "*nothing was executed*"])
+    lines = [
+        "*rt-b (ci, Qwen/Qwen3-0.6B, ml.g5.xlarge, us-west-2)*",
+        "*deploy (at most 60 s)*",
+        "*cost: nothing on the local AWS*",
+        "*nothing was executed*",
+    ]
+    result.stdout.fnmatch_lines(lines)
     assert project.events == []
     assert not (project.path / ".mlcc").exists()
 

@@ -83,7 +83,8 @@ def test_an_unknown_entry_or_stage_is_a_usage_error_with_a_suggestion(project) -
 @pytest.mark.parametrize("plugin", [["-p", "randomly"], ["-p", "random_order", "--random-order-bucket=global"]])
 def test_random_order_plugins_shuffle_entries_but_never_stages(project, plugin) -> None:
     pytest.importorskip({"randomly": "pytest_randomly"}.get(plugin[1], "random_order"))
-    result = project.pytester.runpytest_subprocess(*(["-p", "no:random_order"] if plugin[1] == "randomly" else ["-p", "no:randomly", plugin[2]]))
+    others = ["-p", "no:random_order"] if plugin[1] == "randomly" else ["-p", "no:randomly", plugin[2]]
+    result = project.pytester.runpytest_subprocess(*others)
     assert result.ret == 0
     for name in ("rt-a", "rt-a-fp8", "rt-b"):
         first = project.events.index(f"{name} generate")

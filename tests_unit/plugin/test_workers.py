@@ -65,7 +65,8 @@ def test_skips_name_the_stage_that_blocked_in_junit(project) -> None:
 def test_a_signal_to_the_controller_stops_and_cleans_every_worker(project, signal) -> None:
     (project.path / "conftest.py").write_text(
         (project.path / "conftest.py").read_text()
-        + "\nimport os\ndef pytest_sessionstart(session):\n    if not hasattr(session.config, 'workerinput'):\n        os.environ['LEADER'] = str(os.getpid())\n"
+        + "\nimport os\ndef pytest_sessionstart(session):\n"
+        + "    if not hasattr(session.config, 'workerinput'):\n        os.environ['LEADER'] = str(os.getpid())\n"
     )
     project.faults(rt_b={"test": f"signal:{signal}"})
     result = project.run("-n", "2", "-m", "nightly")

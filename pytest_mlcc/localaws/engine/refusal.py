@@ -10,7 +10,7 @@ from pytest_mlcc.errors import LocalAwsError
 __all__ = ["Refusal"]
 
 
-class Refusal(LocalAwsError):  # noqa: N818  # an answer rather than an error of ours
+class Refusal(LocalAwsError):  # an answer rather than an error of ours
     """A request that can't be answered. ``kind`` and ``param`` are the envelope's ``type`` and ``param``."""
 
     def __init__(self, status: HTTPStatus, message: str, *, kind: str = "", param: str | None = None) -> None:
