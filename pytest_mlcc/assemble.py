@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_mlcc.aws.secrets import secret
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.catalog.entry import Entry
 from pytest_mlcc.catalog.load import Catalog
@@ -80,14 +81,19 @@ def connect(plan: Plan) -> Aws:
     return Aws(LOCAL, settings.region, cloud.endpoint_url)
 
 
-def driver(plan: Plan, aws: Aws | None = None) -> Native:
-    """Who carries stages out. Without ``aws`` it can only tell its steps, as for a dry run."""
+def driver(plan: Plan, aws: Aws | None = None, *, hf_token: str | None = None) -> Native:
+    """Who carries stages out. Without ``aws`` it can only tell its steps, as for a dry run.
+
+    A licence is accepted only by the user's word; the twins of the local AWS have none.
+    """
     from pytest_mlcc.drivers.native.driver import Native
     from pytest_mlcc.drivers.native.work import Options
 
-    aws = aws or Aws(plan.settings.target, plan.settings.region, "http://127.0.0.1" if plan.settings.target == LOCAL else None)
-    options = Options(role=plan.settings.role, build_role=plan.settings.build_role)
-    return Native(aws, accept_eula=lambda entry: entry.accept_eula, options=options)
+    settings = plan.settings
+    local = settings.target == LOCAL
+    aws = aws or Aws(settings.target, settings.region, "http://127.0.0.1" if local else None)
+    options = Options(role=settings.role, build_role=settings.build_role, mlflow_arn=settings.mlflow_arn, hf_token=hf_token)
+    return Native(aws, accept_eula=lambda _: local or settings.accept_eula, options=options)
 
 
 def site(plan: Plan) -> AwsSite:
@@ -115,14 +121,13 @@ class AwsSite:
         self._plan = plan
         self._aws = aws
         self._guardian: Guardian | None = None
-        self._redactor = Redactor(secrets_in(os.environ))
         self._warnings: list[str] = []
         self._unsent: list[str] = []
 
     @cached_property
     def driver(self) -> Driver:
         """Who carries stages out; its heavy imports begin in the background at once, while a build keeps this process waiting."""
-        carrier = driver(self._plan, self._aws)
+        carrier = driver(self._plan, self._aws, hf_token=self._hf_token)
         # requests hides a warning of urllib3 with a filter, and pytest resets all filters between two items: where warnings are
         # errors, a thread that imports it meanwhile fails now and then. Here no item can end.
         importlib.import_module("requests")
@@ -198,6 +203,14 @@ class AwsSite:
             from pytest_mlcc.localaws.launch import release
 
             release(self._plan.project, self._plan.owner_pid)
+
+    @cached_property
+    def _hf_token(self) -> str | None:
+        return secret(self._aws, self._plan.settings.hf_token_secret)
+
+    @cached_property
+    def _redactor(self) -> Redactor:
+        return Redactor([*secrets_in(os.environ), *filter(None, [self._hf_token])])
 
     @cached_property
     def _table(self) -> Table | None:

@@ -78,12 +78,27 @@ OPTIONS: tuple[Option, ...] = (
     Option("region", "AWS region of tables and buckets; entries name their own.", default="us-west-2", metavar="REGION"),
     Option("role", "Execution role (name or ARN) of endpoints and tuning jobs.", default="mlcc-sagemaker-execution-role", metavar="ROLE"),
     Option("build_role", "Service role (name or ARN) of the CodeBuild project.", default="mlcc-codebuild-role", metavar="ROLE"),
+    Option(
+        "accept_eula",
+        "You accept the licences of gated models; on AWS they can't be tuned without.",
+        "switch",
+        default=False,
+    ),
+    Option(
+        "hf_token_secret",
+        "Secrets Manager secret with a Hugging Face token.",
+        default="mlcc/hf-token",
+        metavar="NAME",
+    ),
+    Option(
+        "mlflow_arn",
+        "MLflow app or server that tuning jobs report to (else the SDK looks for the account's).",
+        metavar="ARN",
+    ),
     Option("table", "DynamoDB table of records.", default="mlcc-ci-table", metavar="NAME"),
     Option("history_table", "DynamoDB table of history.", default="mlcc-ci-history", metavar="NAME"),
     Option("owner", "Owner written into the tags of everything created (default: the user's name).", metavar="NAME"),
-    Option(
-        "max_hours", "Hours after which anyone may delete what a run left (tag mlcc:expires).", "number", default=12.0, metavar="H"
-    ),
+    Option("max_hours", "Hours after which anyone may delete what a run left (tag mlcc:expires).", "number", default=12.0, metavar="H"),
 )
 
 
@@ -103,6 +118,9 @@ class Settings:
     region: str
     role: str
     build_role: str
+    accept_eula: bool
+    hf_token_secret: str
+    mlflow_arn: str | None
     table: str
     history_table: str
     owner: str | None

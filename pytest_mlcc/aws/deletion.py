@@ -215,9 +215,15 @@ _LONGEST_BUILD = timedelta(hours=36)
 
 
 def _builds(aws: Aws, region: str, name: str) -> Iterator[Mapping[str, Any]]:
-    """The running builds of ``project/tag``: those that were told to push that tag. A build has no name to give beforehand."""
-    project, _, tag = name.partition("/")
+    """The running builds behind a name: ``project:id``, or ``project/tag``, since a build has no name to give beforehand.
+
+    By tag they are those that were told to push that tag; to find them means to list the project's builds.
+    """
     codebuild = aws.client("codebuild", region)
+    project, _, tag = name.partition("/")
+    if not tag:
+        yield from (build for build in codebuild.batch_get_builds(ids=[name])["builds"] if build["buildStatus"] == "IN_PROGRESS")
+        return
     oldest = datetime.now(UTC) - _LONGEST_BUILD
     for page in codebuild.get_paginator("list_builds_for_project").paginate(projectName=project, sortOrder="DESCENDING"):
         builds = codebuild.batch_get_builds(ids=page["ids"])["builds"] if page["ids"] else []
@@ -242,7 +248,7 @@ def _build_remove(aws: Aws, region: str, name: str) -> None:
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "codebuild-build": Kind(_build_state, _build_remove),  # named <project>/<image tag>
+        "codebuild-build": Kind(_build_state, _build_remove),  # named <project>:<id>, or <project>/<image tag> before it has an id
         "training-job": Kind(_training_state, _training_remove),
         "inference-component": Kind(_component_state, _component_remove),
         "endpoint": Kind(_endpoint_state, _endpoint_remove),

@@ -59,9 +59,7 @@ class DryRun:
         if price is None:
             return f"unknown: the catalog has no price for {entry.args.instance_type}"
         most = self._most(entry, price)
-        return (
-            f"{price:.2f} USD per hour of the endpoint, at most {most:.2f} USD if every stage takes all its time; tuning is billed apart"
-        )
+        return f"{price:.2f} USD per hour of the endpoint, at most {most:.2f} USD if every stage takes all its time; tuning is billed apart"
 
     def _most(self, entry: Entry, price: float) -> float:
         billed = [stage.name for stage in self._cells.plan(entry) if stage.name not in ("generate", "build", "push")]

@@ -75,7 +75,7 @@ class Records:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Stages cut short get a failed report; without one JUnit shows nameless testcases and JSON says 'passed'."""
-        reason = f"interrupted: {excinfo.value or 'Ctrl-C'}"
+        reason = f"interrupted: {str(excinfo.value) or 'Ctrl-C'}"
         for nodeid, location in list(self._live.items()):
             for when, outcome in (("call", "failed"), ("teardown", "passed")):
                 text = reason if outcome == "failed" else None

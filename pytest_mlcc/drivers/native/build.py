@@ -33,8 +33,11 @@ def build(work: Work) -> Mapping[str, Any]:
     _ensure_project(work)
     key = _upload(work, folder)
     tag = work.intend("image", f"{REPOSITORY}:{work.names.build_tag}").rpartition(":")[2]
-    work.intend("codebuild-build", f"{BUILD_PROJECT}/{tag}")
+    unnamed = work.intend("codebuild-build", f"{BUILD_PROJECT}/{tag}")
     started = _start(work, key, tag)
+    # From here on the build has a name of its own; looking for it by its tag would mean to list the project's builds.
+    work.intend("codebuild-build", str(started["id"]))
+    work.gone("codebuild-build", unnamed)
     found = _await(work, str(started["id"]))
     digest = _exported(found, "IMAGE_DIGEST")
     if not digest.startswith("sha256:"):

@@ -18,7 +18,7 @@ __all__ = ["Effect", "Row", "answer_loss", "read_rows", "sample", "test_adapter"
 MAX_ROWS = 32
 """Rows that are looked at; of a longer dataset a fixed sample, spread evenly."""
 
-BASE_ROWS = 8
+BASE_ROWS = 4
 """Rows whose free answer the base is asked for: enough to see that it was not taught, and each costs a generation."""
 
 _AT_ONCE = 4

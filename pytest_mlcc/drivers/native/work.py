@@ -87,6 +87,10 @@ class Work:
         self.context.ledger.intend(Resource(kind, name, self.region))
         return name
 
+    def gone(self, kind: str, name: str) -> None:
+        """Write into the ledger that a resource is gone, or is known by another name now."""
+        self.context.ledger.gone(Resource(kind, name, self.region))
+
     def fact(self, stage: str, key: str) -> Any:
         """What an earlier stage learned. Raises StageError where that stage has not been run."""
         try:

@@ -15,7 +15,7 @@ from pytest_mlcc.errors import StageError
 def effect(**changes: float) -> Effect:
     values: dict[str, float] = {
         "rows": 16,
-        "base_rows": 8,
+        "base_rows": 4,
         "base_exact": 0,
         "adapter_exact": 16,
         "only_adapter": 8,
