@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,7 @@ from pytest_mlcc.cleanup.cleaner import AwsCleaner
 from pytest_mlcc.cleanup.guardian import Guardian, salvage_command
 from pytest_mlcc.cleanup.ledger import FileLedger
 from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger, RunInfo
+from pytest_mlcc.localaws.holders import Holder
 from pytest_mlcc.reporting.summary import Planned, Summary, cost_of, summarize
 from pytest_mlcc.results.artifacts import NO_TABLE_WARNING, Artifacts, Bucket, Folder, Reports, bucket_name
 from pytest_mlcc.results.record import Record
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["AwsSite", "Plan", "connect", "driver", "site", "summary_of"]
 
 LOCAL = "local"
+_OWNER = "owner"
 
 
 class Plan(Protocol):
@@ -108,6 +111,20 @@ def summary_of(plan: Plan, planned: Sequence[Planned], seconds: float) -> Summar
     return summarize(plan.run, planned, seconds=seconds, options=options)
 
 
+def _remember_owner(run_dir: Path, pid: int) -> None:
+    """Which process a run stands and falls with. Every worker says the same; the rename keeps readers from half a line."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    scratch = run_dir / f"{_OWNER}.{os.getpid()}"
+    scratch.write_text(str(Holder.of(pid)), encoding="utf-8")
+    scratch.replace(run_dir / _OWNER)
+
+
+def _has_died(run_dir: Path) -> bool:
+    """Whether a run of this project is known to have ended; False where nothing tells, as for a run on another machine."""
+    owner = run_dir / _OWNER
+    return owner.exists() and not Holder.parse(owner.read_text(encoding="utf-8")).alive
+
+
 def _warm_up(carrier: Native) -> None:
     """What goes wrong here is not the fault of the stage that runs meanwhile; the one that needs the imports tries again and says why."""
     with suppress(Exception):
@@ -146,10 +163,19 @@ class AwsSite:
     def begin(self, entry: Entry) -> None:
         """Claim the configuration, then put its ledger under the guardian's watch."""
         if self._table is not None:
-            self._table.claim(entry, self._plan.run, seconds=sum(entry.stage_timeout(stage) for stage in entry.steps))
+            self._claim(self._table, entry)
         if self._guardian is None:
             self._guardian = self._start_guardian()
         self._guardian.begin(self._ledger_path(entry))
+
+    def _claim(self, table: Table, entry: Entry) -> None:
+        """Claim a configuration; the claim of a run that died on this machine is given back first, or it would hold for hours."""
+        run, folder = self._plan.run, self._plan.run_dir
+        _remember_owner(folder, self._plan.owner_pid)
+        holder = str((table.get(entry.config_id) or {}).get("claimRunId", ""))
+        if holder and _has_died(folder.with_name(holder)):
+            table.release(entry, replace(run, run_id=holder))
+        table.claim(entry, run, seconds=sum(entry.stage_timeout(stage) for stage in entry.steps))
 
     def end(self, entry: Entry) -> None:
         """The entry is clean."""

@@ -16,6 +16,8 @@ __all__ = ["DEBOUNCE_SECONDS", "Saver", "restore_services", "save_services"]
 
 #: Changes that follow each other faster than this are written together.
 DEBOUNCE_SECONDS = 0.15
+#: A save that took a second is followed by ten without one: state grows, and saving it must not become the server's work.
+REST_FACTOR = 10.0
 #: Step functions, schedules and Lambdas change state without a request; this is how long such a change may wait.
 UNASKED_SECONDS = 5.0
 
@@ -52,6 +54,7 @@ class Saver:
 
     async def run(self) -> None:
         """Save after each change, until cancelled. A failed save is logged and tried again with the next."""
+        rest = 0.0
         while True:
             try:
                 async with asyncio.timeout(UNASKED_SECONDS):
@@ -59,12 +62,14 @@ class Saver:
             except TimeoutError:
                 pass
             else:
-                await asyncio.sleep(DEBOUNCE_SECONDS)
+                await asyncio.sleep(max(DEBOUNCE_SECONDS, rest))
             self._marked.clear()
+            began = self._loop.time()
             try:
                 await self.flush()
             except Exception:
                 log.exception("state could not be saved")
+            rest = REST_FACTOR * (self._loop.time() - began)
 
 
 def save_services(services: Mapping[str, Any], *, directory: Path) -> None:

@@ -33,6 +33,7 @@ class Records:
         self._journal = Journal(blueprint.run_dir)
         self._verdicts: dict[str, Planned] = {}
         self._notes: list[str] = []
+        self._unrecorded: dict[str, str] = {}
         self._live: dict[str, Any] = {}
         self._screen = Screen(config, blueprint)
         self._follower = Follower(blueprint, self._screen)
@@ -108,15 +109,15 @@ class Records:
 
     def _conclude(self, name: str) -> None:
         """Write the entry's record from its journal, once."""
-        if name in self._verdicts:
+        if name in self._verdicts or name in self._unrecorded:
             return
         entry = self._blueprint.catalog.by_id[name]
         journal = self._journal.read(name)
         if not journal.outcomes and journal.in_flight is None:
-            self._notes.append(f"mlcc: {name}: planned, but no stage of it ran; no record was written")
+            self._unrecorded[name] = f"mlcc: {name}: planned, but no stage of it ran; no record was written"
             return
         if refused := journal.noted("refused"):
-            self._notes.append(f"mlcc: {refused['reason']}; no record was written")
+            self._unrecorded[name] = f"mlcc: {refused['reason']}; no record was written"
             return
         stages = plan(entry.lifecycle, self._plan[0])
         verdict = Planned(entry, stages, journal.outcomes)
@@ -139,4 +140,6 @@ class Records:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The table of entries, the failures with their re-run commands, and where everything was saved."""
-        self._screen.summary(terminalreporter, list(self._verdicts.values()), self._notes, time.monotonic() - self._began)
+        self._screen.summary(
+            terminalreporter, list(self._verdicts.values()), [*self._unrecorded.values(), *self._notes], time.monotonic() - self._began
+        )

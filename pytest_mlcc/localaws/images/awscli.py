@@ -1,6 +1,7 @@
-"""The ``aws`` command that builds find on PATH: the machine's own where there is one, else the one call a push needs.
+"""The ``aws`` command that builds find on PATH: the one call that a push needs, and the machine's own ``aws`` for all others.
 
-CodeBuild's images have the AWS CLI; a laptop may not. ``aws ecr get-login-password`` is answered all the same.
+CodeBuild's images have the AWS CLI; a laptop may not. ``aws ecr get-login-password`` is answered here in any case: the CLI
+needs half a second of processor time for it, in every build.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the real ``aws`` in place of this process, or answer ``ecr get-login-password``; 252 for anything else."""
+    """Answer ``ecr get-login-password``, or run the real ``aws`` in place of this process; 252 where there is none."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    options = [word for word in given if not word.startswith("--")]
+    if options[:2] == ["ecr", "get-login-password"] and "help" not in options and "AWS_ENDPOINT_URL" in os.environ:
+        sys.stdout.write(_password(_region(given)) + "\n")
+        return 0
     real = _real_aws()
     if real is not None:
         os.execv(real, [real, *given])  # noqa: S606 - the user's own program, by its path
-    options = [word for word in given if not word.startswith("--")]
-    if options[:2] == ["ecr", "get-login-password"] and "AWS_ENDPOINT_URL" in os.environ:
-        sys.stdout.write(_password(_region(given)) + "\n")
-        return 0
     sys.stderr.write(
         "aws: the AWS CLI is not installed on this machine; without it only 'aws ecr get-login-password' is answered.\n"
         "Install it (pip install awscli), and builds find it.\n"

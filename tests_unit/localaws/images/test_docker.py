@@ -117,12 +117,14 @@ def test_a_push_to_a_repository_that_is_not_there_says_so(shell: Shell) -> None:
     assert "name unknown: The repository with name 'nobody' does not exist" in result.stderr
 
 
-def test_the_machines_own_aws_is_preferred(shell: Shell) -> None:
+def test_the_machines_own_aws_does_everything_but_the_login(shell: Shell) -> None:
     own = shell.home / "own"
     own.mkdir()
     (own / "aws").write_text("#!/bin/sh\necho real aws: $*\n")
     (own / "aws").chmod(0o755)
-    assert shell("aws ecr get-login-password", PATH=f"{shell.bin}:{own}:/usr/bin:/bin").stdout == "real aws: ecr get-login-password\n"
+    path = f"{shell.bin}:{own}:/usr/bin:/bin"
+    assert shell("aws s3 ls", PATH=path).stdout == "real aws: s3 ls\n"
+    assert "real aws" not in shell("aws ecr get-login-password", PATH=path).stdout
 
 
 def test_images_and_inspect_show_what_is_here(shell: Shell) -> None:
