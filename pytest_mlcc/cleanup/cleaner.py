@@ -11,11 +11,12 @@ from pytest_mlcc.lifecycle.ports import Deadline, Ledger, Resource
 
 __all__ = ["CLOUD_SECONDS", "LOCAL_SECONDS", "AwsCleaner", "deletion_order"]
 
-CLOUD_SECONDS = 1800.0
-"""How long AWS may take over one deletion: an endpoint that is still being created has to become InService or Failed first."""
+CLOUD_SECONDS = 4500.0
+"""How long AWS may take over one deletion: what is still being created has to become InService or Failed first, and a
+container's health check may take an hour."""
 
-LOCAL_SECONDS = 60.0
-"""The same for the local AWS, which waits at most 30 s for a container that does not heed SIGTERM."""
+LOCAL_SECONDS = 180.0
+"""The same for the local AWS, which gives a container two minutes to answer and 30 s to heed SIGTERM."""
 
 
 class AwsCleaner:

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 from pytest_mlcc.errors import StageTimeout
 
 __all__ = ["Deadlines"]
 
-_TASKS = "/proc/self/task"
+_TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 _IDLE = 3600.0  # seconds between two looks when there is no limit; a new one wakes the thread
 _AGAIN = 1.0  # seconds between two interrupts: the first may be swallowed by code that joins a thread
 
@@ -42,16 +43,16 @@ class Deadlines:
 
         Off the main thread, where no signal can be raised, only the check at the end is left.
         """
-        before = _direct_children()
+        born = time.clock_gettime(time.CLOCK_BOOTTIME)
         begin = time.monotonic()
         try:
             with self._interrupting(begin + seconds):
                 yield
         except _OutOfTime:
-            _end_children(before)
+            _end_children(born)
             raise StageTimeout(f"{what} timed out after {seconds:g} s") from None
         if time.monotonic() - begin > seconds:
-            _end_children(before)
+            _end_children(born)
             raise StageTimeout(f"{what} took {time.monotonic() - begin:.1f} s, more than its {seconds:g} s")
 
     @contextmanager
@@ -92,27 +93,24 @@ class Deadlines:
                     os.kill(os.getpid(), signal.SIGUSR2)
 
 
-def _direct_children() -> set[int]:
-    """Pids of this process's own children: a few microseconds, where a walk over all processes takes milliseconds."""
-    found: set[int] = set()
-    for thread in os.listdir(_TASKS):  # noqa: PTH208  # a stage in a thousand has children, and pathlib would cost more than the look
-        with suppress(OSError), open(f"{_TASKS}/{thread}/children", "rb") as file:  # noqa: PTH123  # as above
-            found.update(map(int, file.read().split()))
-    return found
-
-
-def _end_children(before: set[int]) -> None:
-    """Kill what came into being during the stage, down to the last grandchild, with its process groups."""
+def _end_children(since: float) -> None:
+    """Kill what came into being since then (seconds since boot), down to the last grandchild, with its process groups."""
     import psutil
 
-    started = [psutil.Process(pid) for pid in _direct_children() - before if psutil.pid_exists(pid)]
-    own = os.getpgrp()
     family: list[psutil.Process] = []
-    for child in started:
-        with suppress(psutil.NoSuchProcess):
-            family += [child, *child.children(recursive=True)]
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess, OSError):
+            if _born(child.pid) >= since - _TICK:
+                family += [child, *child.children(recursive=True)]
+    own = os.getpgrp()
     for one in family:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             group = os.getpgid(one.pid)
             one.kill() if group == own else os.killpg(group, signal.SIGKILL)
     psutil.wait_procs(family, timeout=5)
+
+
+def _born(pid: int) -> float:
+    """When a process began, in seconds since boot: field 22 of /proc/<pid>/stat (proc(5)), exact to a clock tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return int(fields[19]) * _TICK

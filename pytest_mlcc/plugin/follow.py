@@ -12,7 +12,7 @@ from pytest_mlcc.results.journal import Journal
 
 __all__ = ["Follower"]
 
-_LOOK = 0.5  # seconds between two looks
+_LOOK = 1.0  # seconds between two looks
 _PATIENCE = 10.0  # seconds after which a stage that still runs is mentioned again
 
 

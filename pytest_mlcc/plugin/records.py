@@ -57,18 +57,17 @@ class Records:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """When an entry is through, write its record at once: a later crash can't take it back."""
-        data = payload(report)
-        if data is None:
-            return
-        if report.failed:
-            self._screen.failed(data["entry"], data["stage"], report)
-        if data["closed"]:
-            self._conclude(data["entry"])
+        match payload(report):
+            case [entry, stage, *closed]:
+                if report.failed:
+                    self._screen.failed(entry, stage, report)
+                if closed:
+                    self._conclude(entry)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
         """A stage that passed or was skipped needs no letter: the screen shows entries. With -v, pytest's own lines stay."""
-        if payload(report) is None or self._config.option.verbose > 0:
+        if not payload(report) or self._config.option.verbose > 0:
             return None
         if report.skipped:
             return "skipped", "", "SKIPPED"

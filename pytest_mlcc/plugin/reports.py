@@ -1,8 +1,7 @@
-"""What a report of ours carries: the outcome as one JSON string, the properties of JUnit, and no secrets."""
+"""What a report of ours carries: whose report it is, the properties of JUnit, and no secrets."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from pytest_mlcc.plugin.cells import Cell, cell_of
 
 __all__ = ["complete", "payload"]
 
-_ATTRIBUTE = "mlcc"  # one JSON string: execnet carries no enum, path or date, and ends a worker that tries
+_ATTRIBUTE = "mlcc"
 
 
 def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
@@ -31,14 +30,14 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
         item.user_properties.extend(properties)
         report.user_properties.extend(properties)
     _time(report, outcome)
-    data = {"entry": cell.entry.id, "stage": cell.stage, "closed": report.when == "teardown" and item.stash.get(keys.LAST, False)}
-    setattr(report, _ATTRIBUTE, json.dumps(data, ensure_ascii=True))
+    closed = report.when == "teardown" and item.stash.get(keys.LAST, False)
+    # One string, because execnet carries no enum, path or date, and ends a worker that tries.
+    setattr(report, _ATTRIBUTE, f"{cell.entry.id} {cell.stage}{' closed' if closed else ''}")
 
 
-def payload(report: Any) -> dict[str, Any] | None:
-    """What :func:`complete` put into a report, on whichever side of xdist; None for any other report."""
-    text = getattr(report, _ATTRIBUTE, None)
-    return json.loads(text) if isinstance(text, str) else None
+def payload(report: Any) -> list[str]:
+    """Entry, stage and, with the last report of an entry, ``closed``, on whichever side of xdist; empty for any other report."""
+    return str(getattr(report, _ATTRIBUTE, "")).split()
 
 
 def _time(report: pytest.TestReport, outcome: Outcome | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.box import Box
 from rich.console import Console
@@ -20,6 +20,7 @@ from pytest_mlcc.results.status import KnownStatus
 __all__ = ["render", "title"]
 
 _ERROR_LINES = 10
+_MOST_ROWS = 100
 _NARROWEST = 60
 
 # Headings of stage columns; where even these do not fit, a bar of one glyph per stage remains.
@@ -77,9 +78,13 @@ def render(summary: Summary, *, width: int, color: bool, unicode: bool = True) -
     glyphs = _UNICODE if unicode else _ASCII
     stream = io.StringIO()
     console = _console(stream, width=width, color=color, unicode=unicode)
-    console.print(_table(summary, width, glyphs))
-    for line in _legend(summary, width, glyphs):
-        console.print(line)
+    shown = _worth_a_row(summary)
+    if shown.rows:
+        console.print(_table(shown, width, glyphs))
+        for line in _legend(shown, width, glyphs):
+            console.print(line)
+    if passed := len(summary.rows) - len(shown.rows):
+        console.print(f"{passed} more passed; results.json and summary.md list them all")
     for row in summary.failures:
         console.print()
         for line in _failure(row, width, glyphs):
@@ -88,6 +93,13 @@ def render(summary: Summary, *, width: int, color: bool, unicode: bool = True) -
     console.print(_totals(summary))
     lines = [line.rstrip() for line in stream.getvalue().rstrip().split("\n")]
     return lines if unicode else [line.encode("ascii", "backslashreplace").decode() for line in lines]
+
+
+def _worth_a_row(summary: Summary) -> Summary:
+    """Of a very large run only what did not pass: nobody reads a thousand rows of ticks."""
+    if len(summary.rows) <= _MOST_ROWS:
+        return summary
+    return replace(summary, rows=tuple(row for row in summary.rows if row.status != KnownStatus.PASS))
 
 
 def _console(stream: io.StringIO, *, width: int, color: bool, unicode: bool) -> Console:

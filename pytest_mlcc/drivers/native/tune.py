@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ def _start(work: Work, config: TuneConfig, group: str, sdk: Sdk, accept_eula: Ca
     output = f"{work.names.folder}tune/"
     full = config.training_type is TrainingType.FULL_RANK
     announcing = sdk.announcing(lambda name: announced.append(work.intend("training-job", name)))
-    with translated(f"start training job {stem}"), _sdk_errors(stem), announcing:
+    with translated(f"start training job {stem}"), _sdk_errors(stem), _swept(), announcing:
         trainer = SFTTrainer(
             model=config.tune_id,
             training_type=SdkTrainingType.FULL if full else SdkTrainingType.LORA,
@@ -155,6 +156,18 @@ def _start(work: Work, config: TuneConfig, group: str, sdk: Sdk, accept_eula: Ca
         trainer.train(wait=False)
     work.log(f"training job {announced[-1]} started: {config.tune_id} on {config.dataset}, output {output}")
     return announced[-1]
+
+
+@contextmanager
+def _swept() -> Iterator[None]:
+    """The SDK never deletes the recipe that it downloads: let it land in a folder that goes."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="mlcc-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 @contextmanager

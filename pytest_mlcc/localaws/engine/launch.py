@@ -222,7 +222,7 @@ class EngineProcess:
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, **ENVIRONMENT},
+                    env={**os.environ, **ENVIRONMENT, "TORCHINDUCTOR_CACHE_DIR": os.fspath(socket_path.parent / "torchinductor")},
                     pass_fds=[listener.fileno()],
                     start_new_session=True,  # Ctrl-C in the owner's terminal is the owner's to handle
                 )

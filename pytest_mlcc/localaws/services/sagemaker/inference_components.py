@@ -27,6 +27,8 @@ _LISTING = Listing(
 )  # fmt: skip
 _REASON_LIMIT = 1024
 _HEALTH_SECONDS = 300.0
+_LONGEST_START = 120.0
+"""Seconds. A twin answers within one; a container that does not in two minutes never will, and can't be deleted before it failed."""
 _ADAPTER_SECONDS = 60.0
 
 
@@ -148,7 +150,7 @@ class InferenceComponents:
 
         self._hosting.start(
             (call.region, INFERENCE_COMPONENT.path, name), container=definition, label=f"inference component {name}",
-            health_seconds=float(startup.get("ContainerStartupHealthCheckTimeoutInSeconds", _HEALTH_SECONDS)),
+            health_seconds=min(_LONGEST_START, float(startup.get("ContainerStartupHealthCheckTimeoutInSeconds", _HEALTH_SECONDS))),
             log_group=f"/aws/sagemaker/InferenceComponents/{name}", log_stream=f"{variant}/local", on_end=ended,
         )  # fmt: skip
         return record
