@@ -10,7 +10,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help ci test lint bench clean
+.PHONY: help ci test coverage oldest lint bench clean
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,11 +27,23 @@ ci: $(READY) ## Take the 11 models of the ci tier through their whole lifecycle 
 	@echo "==> pytest -m ci -n $(WORKERS)"
 	@$(BIN)/python -m pytest -m ci -n $(WORKERS) --junitxml=reports/junit.xml --json-report --json-report-file=reports/report.json
 
+TESTS := tests_unit tests_e2e --ignore=tests_e2e/test_lifecycle.py
+
 test: $(READY) lint ## Run the linters and every test of this project
-	@echo "==> tests"
-	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest tests_unit tests_e2e --ignore=tests_e2e/test_lifecycle.py
-	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report | tail -n 1
+	@echo "==> pytest, $(WORKERS) workers"
+	@$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+coverage: $(READY) ## Run every test under coverage (slower; child processes are not counted)
+	@$(BIN)/coverage erase && $(BIN)/coverage run -m pytest $(TESTS)
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+# The oldest releases that pyproject.toml allows, in an environment of their own; the rest of the tests know one version only.
+oldest: ## Run the plugin's tests on the oldest pytest and xdist we support
+	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt pytest pytest-xdist pytest-timeout \
+	    pytest-json-report pydantic click rich jinja2 filelock psutil boto3 hypothesis pytest-rerunfailures pytest-randomly
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@.venv-oldest/bin/python -m pytest -n $(WORKERS) tests_unit/plugin tests_unit/lifecycle
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	@echo "==> ruff, mypy, import-linter"

@@ -77,12 +77,12 @@ def closure(stages: Iterable[Stage], chosen: Iterable[str]) -> frozenset[str]:
     """The chosen stages plus everything they need, plus ``clean``: what a partial selection really runs."""
     by_name = {stage.name: stage for stage in stages}
     found: set[str] = set()
-    todo = [name for name in chosen if name in by_name]
-    while todo:
-        name = todo.pop()
+    waiting = [name for name in chosen if name in by_name]
+    while waiting:
+        name = waiting.pop()
         if name not in found:
             found.add(name)
-            todo.extend(by_name[name].needs)
+            waiting.extend(by_name[name].needs)
     return frozenset(found | {CLEAN}) if found else frozenset()
 
 

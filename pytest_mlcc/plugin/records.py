@@ -34,6 +34,7 @@ class Records:
         self._verdicts: dict[str, Planned] = {}
         self._notes: list[str] = []
         self._unrecorded: dict[str, str] = {}
+        self._lost: dict[str, str] = {}
         self._live: dict[str, Any] = {}
         self._screen = Screen(config, blueprint)
         self._follower = Follower(blueprint, self._screen)
@@ -101,9 +102,13 @@ class Records:
 
     def _publish(self, session: pytest.Session, planned: Any) -> None:
         verdicts = [self._verdicts[name] for name in planned if name in self._verdicts]
-        if verdicts:
-            self._notes += self._owned_site().publish(verdicts, time.monotonic() - self._began)
-        if len(verdicts) < len(planned) or any(policy.first_failure(one.stages, one.outcomes) for one in verdicts):
+        try:
+            if verdicts:
+                self._notes += self._owned_site().publish(verdicts, time.monotonic() - self._began)
+        except Exception as error:  # as above: the run is over, its reports are not worth a traceback
+            self._notes.append(f"mlcc: the reports were not saved: {error}")
+        failed = any(policy.first_failure(one.stages, one.outcomes) for one in verdicts)
+        if failed or self._lost or len(verdicts) < len(planned):
             session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
 
     def _conclude(self, name: str) -> None:
@@ -121,10 +126,17 @@ class Records:
         stages = plan(entry.lifecycle, self._plan[0])
         verdict = Planned(entry, stages, journal.outcomes)
         self._verdicts[name] = verdict
-        if warning := self._owned_site().record(verdict):
-            self._notes.append(warning)
+        self._record(verdict)
         self._follower.conclude(name)
         self._screen.concluded(verdict)
+
+    def _record(self, verdict: Planned) -> None:
+        """A record that can't be written costs the run its success, never the other entries their turn."""
+        try:
+            if warning := self._owned_site().record(verdict):
+                self._notes.append(warning)
+        except Exception as error:  # whatever a database, a network or a team's own site may raise
+            self._lost[verdict.entry.id] = f"mlcc: {verdict.entry.id}: the record was not written: {error}"
 
     @cached_property
     def _plan(self) -> tuple[list[ExtraStage], dict[str, dict[str, list[str]]]]:
@@ -139,6 +151,5 @@ class Records:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The table of entries, the failures with their re-run commands, and where everything was saved."""
-        self._screen.summary(
-            terminalreporter, list(self._verdicts.values()), [*self._unrecorded.values(), *self._notes], time.monotonic() - self._began
-        )
+        notes = [*self._unrecorded.values(), *self._lost.values(), *self._notes]
+        self._screen.summary(terminalreporter, list(self._verdicts.values()), notes, time.monotonic() - self._began)

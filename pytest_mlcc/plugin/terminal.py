@@ -26,6 +26,8 @@ def header(config: pytest.Config) -> Sequence[str]:
         f"mlcc: target {settings.shown('target')}, driver {settings.shown('driver')}, run {config.stash[keys.RUN].run_id}",
         f"mlcc: catalog {path} ({settings.sources['catalog']}): {catalog.summary}",
     ]
+    if catalog.packaged:
+        lines.append(f"mlcc: {', '.join(catalog.packaged)} of the package, because the catalog's folder has none")
     if settings.target == "local":
         lines.append("mlcc: no AWS account is touched; images are real, their entry points run as processes on this machine's Python")
     else:

@@ -14,7 +14,7 @@ import sys
 import threading
 
 from pytest_mlcc.cleanup.ledger import FileLedger
-from pytest_mlcc.errors import ClaimRefused, FailureClass, StageError
+from pytest_mlcc.errors import ClaimRefused, FailureClass, MlccError, StageError
 from pytest_mlcc.lifecycle import policy
 from pytest_mlcc.lifecycle.ports import Answer, Resource, Step
 
@@ -118,6 +118,8 @@ class FakeSite:
         pass
 
     def record(self, verdict):
+        if (self._blueprint.project / "table-is-down").exists():
+            raise MlccError("the table mlcc-ci-table can't be written: ProvisionedThroughputExceededException")
         line = {
             "entry": verdict.entry.id,
             "status": policy.status(verdict.stages, verdict.outcomes),

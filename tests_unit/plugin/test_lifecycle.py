@@ -101,6 +101,14 @@ def test_a_refused_claim_runs_nothing_and_writes_no_verdict(project) -> None:
     assert project.records == []
 
 
+def test_a_record_that_cannot_be_written_is_no_success_and_stops_nothing(project) -> None:
+    (project.path / "table-is-down").touch()
+    result = project.run("-m", "ci")
+    assert result.ret == 1
+    result.assert_outcomes(passed=18, deselected=9)
+    result.stdout.fnmatch_lines(["*rt-a: the record was not written: the table mlcc-ci-table can't be written*"])
+
+
 def test_reruns_never_turn_a_failure_into_a_pass(project) -> None:
     pytest.importorskip("pytest_rerunfailures")
     project.faults(rt_b={"deploy": "fail"})
