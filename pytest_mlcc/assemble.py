@@ -106,8 +106,7 @@ def site(plan: Plan) -> AwsSite:
 
 def summary_of(plan: Plan, planned: Sequence[Planned], seconds: float) -> Summary:
     """The one model of a run that every report shows."""
-    settings = plan.settings
-    options = [f"--mlcc-catalog={settings.catalog}"] if settings.sources["catalog"] == "command line" else []
+    options = plan.settings.given(but=("entry", "stage", "target", "driver"))  # a re-run names the entry, and the run knows the last two
     return summarize(plan.run, planned, seconds=seconds, options=options)
 
 

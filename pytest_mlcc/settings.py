@@ -7,7 +7,7 @@ Order of precedence: command line, environment, ini file, default. ``--mlcc-cata
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -53,6 +53,13 @@ class Option:
     def environment(self) -> str:
         """The environment variable."""
         return "MLCC_" + self.name.upper()
+
+    def words(self, value: Any) -> list[str]:
+        """The words of a command line that give it this value."""
+        if self.kind == "switch":
+            return [self.flag] if value else []
+        values = value if self.kind == "list" else [f"{value:g}" if self.kind == "number" else value]
+        return [f"{self.flag}={one}" for one in values]
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -126,6 +133,11 @@ class Settings:
     owner: str | None
     max_hours: float
     sources: Mapping[str, Source]
+
+    def given(self, *, but: Collection[str] = ()) -> list[str]:
+        """The words of the command line that set these options, as a re-run needs them; without the options named in ``but``."""
+        chosen = [option for option in OPTIONS if self.sources[option.name] is Source.FLAG and option.name not in but]
+        return [word for option in chosen for word in option.words(getattr(self, option.name))]
 
     def shown(self, name: str) -> str:
         """A value with its source, for the report header: ``local (default)``."""

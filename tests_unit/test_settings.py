@@ -49,3 +49,10 @@ def test_every_mistake_is_told_at_once_with_its_place_and_a_suggestion() -> None
 
 def test_a_list_can_be_given_in_one_variable() -> None:
     assert settings(MLCC_ENTRY="rt-a, rt-b").entry == ("rt-a", "rt-b")
+
+
+def test_a_rerun_repeats_the_words_of_the_command_line_and_no_others() -> None:
+    flags = {"role": "MyRole", "accept_eula": True, "stage_timeout": "90", "entry": ["rt-a", "rt-b"]}
+    given = settings(flags=flags, ini={"mlcc_table": "from-ini"}, MLCC_REGION="eu-west-1")
+    assert given.given(but=["entry"]) == ["--mlcc-stage-timeout=90", "--mlcc-role=MyRole", "--mlcc-accept-eula"]
+    assert given.given()[:2] == ["--mlcc-entry=rt-a", "--mlcc-entry=rt-b"]

@@ -9,14 +9,19 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from pytest_mlcc.aws.errors import is_busy, is_missing, translated
+from pytest_mlcc.aws.errors import code_of, is_busy, is_missing, is_passing, translated
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.aws.wait import Deadline
+from pytest_mlcc.errors import StageError
 
 __all__ = ["GONE", "KINDS", "ORDER", "Kind", "delete", "state_of"]
 
 GONE = ""
 """The state of what does not exist, or no longer runs where AWS keeps it as a record."""
+
+_GOING = frozenset({"Deleting", "Stopping"})
+_CHANGING = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Pending", "InProgress"})
+"""While one of these lasts AWS refuses deletions in words that no document fixes: whatever it says then, it means "not now"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +51,34 @@ def state_of(aws: Aws, kind: str, name: str, region: str) -> str:
 def delete(aws: Aws, kind: str, name: str, region: str, *, deadline: Deadline, log: Callable[[str], None]) -> bool:
     """Delete a resource and wait until it is gone; False where it was gone already.
 
-    While AWS refuses (it is still being created, another hangs on it) the deletion is tried again until the deadline.
-    Raises StageError, or StageTimeout with the state seen last.
+    While AWS refuses (it is still being created, another hangs on it) or can't be asked (throttling, a lost network) the
+    deletion is tried again until the deadline. Raises StageError, or StageTimeout with the state seen last.
     """
     what = f"{kind} {name} to be gone"
     existed = False
     for pause in aws.interval.pauses():
-        state = state_of(aws, kind, name, region)
-        if state == GONE:
-            return existed
-        if not existed:
-            log(f"deleting {kind} {name} ({state})")
-        existed = True
-        if state not in ("Deleting", "Stopping"):
-            refusal = _try_remove(aws, kind, name, region)
-            if not refusal and state_of(aws, kind, name, region) == GONE:
-                return True
-            state = refusal or state
+        try:
+            state = state_of(aws, kind, name, region)
+            if state == GONE:
+                return existed
+            if not existed:
+                log(f"deleting {kind} {name} ({state})")
+            existed = True
+            if state not in _GOING:
+                state = _try_remove(aws, kind, name, region, state) or state_of(aws, kind, name, region)
+                if state == GONE:
+                    return True
+        except StageError as error:
+            if not is_passing(error.__cause__, network=aws.target != "local"):
+                raise
+            state = str(error)
         deadline.check(what, state)
         time.sleep(min(pause, deadline.remaining()))
     raise AssertionError("pauses() never ends")
 
 
-def _try_remove(aws: Aws, kind: str, name: str, region: str) -> str:
-    """Ask for the deletion; the refusal's text if AWS says "not now"."""
+def _try_remove(aws: Aws, kind: str, name: str, region: str, state: str) -> str:
+    """Ask for the deletion of what is in ``state``; the refusal's text if AWS says "not now"."""
     from botocore.exceptions import ClientError
 
     with translated(f"delete {kind} {name}"):
@@ -78,7 +87,7 @@ def _try_remove(aws: Aws, kind: str, name: str, region: str) -> str:
         except ClientError as error:
             if is_missing(error):
                 return ""
-            if is_busy(error):
+            if is_busy(error) or (state in _CHANGING and code_of(error) == "ValidationException"):
                 return str(error)
             raise
     return ""
@@ -170,8 +179,6 @@ def _image_remove(aws: Aws, region: str, name: str) -> None:
     answer = aws.client("ecr", region).batch_delete_image(repositoryName=repository, imageIds=[image])
     refused = [failure for failure in answer.get("failures", []) if failure.get("failureCode") != "ImageNotFound"]
     if refused:
-        from pytest_mlcc.errors import StageError
-
         raise StageError(f"delete image {name}: {refused[0].get('failureCode')}: {refused[0].get('failureReason')}")
 
 
@@ -179,35 +186,46 @@ def _bucket_and_prefix(name: str) -> tuple[str, str]:
     bucket, _, prefix = name.removeprefix("s3://").partition("/")
     if not bucket or not prefix.strip("/"):
         raise ValueError(f"{name!r} names a whole bucket; only a prefix inside one may be deleted")
+    if not prefix.endswith("/"):
+        raise ValueError(f"{name!r} does not end in a slash: names that merely begin alike would be deleted with it")
     return bucket, prefix
 
 
 def _prefix_state(aws: Aws, region: str, name: str) -> str:
     bucket, prefix = _bucket_and_prefix(name)
-    found = aws.client("s3", region).list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
-    return "holds objects" if found.get("KeyCount") else GONE
+    s3 = aws.client("s3", region)
+    if any(True for _ in _stored(s3, bucket, prefix)):
+        return "holds objects"
+    return "holds unfinished uploads" if any(True for _ in _uploads(s3, bucket, prefix)) else GONE
 
 
 def _prefix_remove(aws: Aws, region: str, name: str) -> None:
-    """All versions too, where the bucket keeps them: a delete marker frees no space."""
     bucket, prefix = _bucket_and_prefix(name)
     s3 = aws.client("s3", region)
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        _delete_objects(s3, bucket, [{"Key": item["Key"]} for item in page.get("Contents", [])])
+    for objects in _stored(s3, bucket, prefix):
+        errors = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}).get("Errors", [])
+        if errors:
+            raise StageError(f"delete s3://{bucket}/{errors[0].get('Key')}: {errors[0].get('Code')}: {errors[0].get('Message')}")
+    for upload in _uploads(s3, bucket, prefix):
+        s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def _stored(s3: Any, bucket: str, prefix: str) -> Iterator[list[dict[str, str]]]:
+    """The objects below a prefix, a page at a time; all versions where the bucket keeps them: a delete marker frees no space."""
     if s3.get_bucket_versioning(Bucket=bucket).get("Status"):
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
-            items = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-            _delete_objects(s3, bucket, [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in items])
-
-
-def _delete_objects(s3: Any, bucket: str, objects: list[dict[str, str]]) -> None:
-    if not objects:
+            if items := [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                yield [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in items]
         return
-    errors = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}).get("Errors", [])
-    if errors:
-        from pytest_mlcc.errors import StageError
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        if page.get("Contents"):
+            yield [{"Key": item["Key"]} for item in page["Contents"]]
 
-        raise StageError(f"delete s3://{bucket}/{errors[0].get('Key')}: {errors[0].get('Code')}: {errors[0].get('Message')}")
+
+def _uploads(s3: Any, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
+    """What a writer that was stopped left half uploaded: no listing of objects shows it, and it costs as they do."""
+    for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+        yield from page.get("Uploads", [])
 
 
 _LONGEST_BUILD = timedelta(hours=36)
@@ -228,7 +246,7 @@ def _builds(aws: Aws, region: str, name: str) -> Iterator[Mapping[str, Any]]:
     for page in codebuild.get_paginator("list_builds_for_project").paginate(projectName=project, sortOrder="DESCENDING"):
         builds = codebuild.batch_get_builds(ids=page["ids"])["builds"] if page["ids"] else []
         yield from (build for build in builds if build["buildStatus"] == "IN_PROGRESS" and _pushes(build, tag))
-        if any(build["startTime"] < oldest for build in builds):
+        if any(build["startTime"] < oldest for build in builds if "startTime" in build):
             return
 
 

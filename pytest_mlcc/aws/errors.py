@@ -12,7 +12,7 @@ from pytest_mlcc.errors import FailureClass, StageError, StageTimeout
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-__all__ = ["attempt", "code_of", "is_busy", "is_missing", "message_of", "translate", "translated"]
+__all__ = ["attempt", "code_of", "is_busy", "is_missing", "is_passing", "message_of", "translate", "translated"]
 
 _CODES: Mapping[FailureClass, tuple[str, ...]] = MappingProxyType({
     FailureClass.CAPACITY: (
@@ -69,6 +69,16 @@ def is_busy(error: ClientError) -> bool:
     """True where AWS refuses only for now: the thing is being created or deleted, or another still hangs on it."""
     text = message_of(error).lower()
     return code_of(error) in _BUSY_CODES or (code_of(error) == "ValidationException" and any(words in text for words in _BUSY_WORDS))
+
+
+def is_passing(error: BaseException | None, *, network: bool) -> bool:
+    """True for trouble that ends without anybody's doing: throttling, an error of the server, and with ``network`` a lost connection."""
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return _BY_CODE.get(code_of(error)) is FailureClass.THROTTLE or status >= 500
+    return network and isinstance(error, boto.HTTPClientError)
 
 
 def translate(error: Exception, doing: str) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from pytest_mlcc.aws.deletion import GONE, KINDS, ORDER, delete, state_of
+from pytest_mlcc.aws.errors import translated
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.errors import MlccError
 from pytest_mlcc.lifecycle.ports import Deadline, Ledger, Resource
@@ -20,10 +21,15 @@ LOCAL_SECONDS = 180.0
 
 
 class AwsCleaner:
-    """Implements :class:`~pytest_mlcc.lifecycle.ports.Cleaner` on one account; ``seconds`` bounds each single deletion."""
+    """Implements :class:`~pytest_mlcc.lifecycle.ports.Cleaner` on one account; ``seconds`` bounds each single deletion.
 
-    def __init__(self, aws: Aws, *, seconds: float | None = None) -> None:
+    ``account`` is the one whose ledgers these are, where the credentials may have changed since: what another account does
+    not know is not gone.
+    """
+
+    def __init__(self, aws: Aws, *, seconds: float | None = None, account: str | None = None) -> None:
         self._aws = aws
+        self._account = account
         self._seconds = seconds if seconds is not None else (LOCAL_SECONDS if aws.target == "local" else CLOUD_SECONDS)
 
     def clean(self, ledger: Ledger, *, log: Callable[[str], None]) -> Sequence[Resource]:
@@ -32,6 +38,8 @@ class AwsCleaner:
         A deletion that fails is logged and does not stop the others. What can't be looked at counts as alive.
         """
         named = ledger.open()
+        if named and not self._is_ours(log):
+            return tuple(named)
         for resource in deletion_order(named):
             self._delete(resource, log)
         alive = []
@@ -41,6 +49,19 @@ class AwsCleaner:
             else:
                 alive.append(resource)
         return tuple(alive)
+
+    def _is_ours(self, log: Callable[[str], None]) -> bool:
+        if self._account is None:
+            return True
+        try:
+            with translated("ask whose credentials these are"):
+                found = self._aws.account()
+        except MlccError as error:
+            log(str(error))
+            return False
+        if found != self._account:
+            log(f"the credentials are account {found}'s, the ledger is account {self._account}'s: nothing is looked for or deleted")
+        return found == self._account
 
     def _delete(self, resource: Resource, log: Callable[[str], None]) -> None:
         try:

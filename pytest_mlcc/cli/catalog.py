@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pytest_mlcc.catalog import Catalog, CheckResult, Entry, Mistake, Tier, check, default_catalog
+from pytest_mlcc.cli.main import LazyGroup
 from pytest_mlcc.settings import OPTIONS
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ _FILE = click.argument("file", required=False, type=click.Path(path_type=Path), 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def catalog() -> None:
-    r"""Check, list and describe the catalog of models.
+    """Check, list and describe the catalog of models.
 
     FILE is that of MLCC_CATALOG where you don't name one, else catalog/e2e.json, else the packaged catalog.
 
@@ -48,7 +49,7 @@ def catalog() -> None:
 @_JSON
 @click.option("--warnings", "show_warnings", is_flag=True, help="List the warnings too.")
 def check_command(file: Path | None, as_json: bool, show_warnings: bool) -> None:
-    r"""Check a catalog and the files beside it.
+    """Check a catalog and the files beside it.
 
     Exit code 0: sound (there may be warnings). 1: mistakes. 2: no catalog can be read from FILE.
 
@@ -71,7 +72,7 @@ def check_command(file: Path | None, as_json: bool, show_warnings: bool) -> None
 @_JSON
 @click.option("--tier", type=click.Choice([tier.value for tier in Tier]), help="Only the entries of this tier.")
 def list_command(file: Path | None, as_json: bool, tier: str | None) -> None:
-    r"""List the entries of a catalog, with what an hour of each costs.
+    """List the entries of a catalog, with what an hour of each costs.
 
     \b
     Examples:
@@ -92,7 +93,7 @@ def list_command(file: Path | None, as_json: bool, tier: str | None) -> None:
 @catalog.command("schema")
 @click.argument("kind", default="catalog", type=click.Choice(["catalog", "tune", "instances", "deployment-configs"]))
 def schema_command(kind: str) -> None:
-    r"""Print the JSON Schema of a catalog file, for editors and other checkers.
+    """Print the JSON Schema of a catalog file, for editors and other checkers.
 
     \b
     Examples:

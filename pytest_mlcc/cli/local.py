@@ -1,4 +1,4 @@
-"""``mlcc local``: the local AWS of the project in the current directory."""
+"""``mlcc local``: the local AWS of the project around the current directory."""
 
 from __future__ import annotations
 
@@ -10,21 +10,32 @@ from typing import NoReturn
 
 import click
 
+from pytest_mlcc.cli.main import LazyGroup
 from pytest_mlcc.errors import LocalAwsError
 from pytest_mlcc.localaws import launch
 from pytest_mlcc.localaws.holders import USER
 
 __all__ = ["local"]
 
+_ROOT_FILES = (".mlcc", "pytest.ini", "pyproject.toml")
+"""What tells a project's folder, where pytest keeps .mlcc too."""
+
+
+def _project(_context: click.Context, _option: click.Parameter, named: Path | None) -> Path:
+    here = Path.cwd()
+    around = (one for one in (here, *here.parents) if any((one / name).exists() for name in _ROOT_FILES))
+    return named or next(around, here)
+
+
 _PROJECT = click.option(
     "--project",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=Path(),
-    help="The directory that holds .mlcc; by default the current one.",
+    callback=_project,
+    help="The folder that holds .mlcc; by default that of the project around the current one.",
 )
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def local() -> None:
     """The local AWS of this project: start it, look at it, stop it, forget it.
 

@@ -81,7 +81,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="pytest-mlcc", prog_name="mlcc")
 def main() -> None:
-    r"""Test the lifecycle of models on SageMaker, on this machine first.
+    """Test the lifecycle of models on SageMaker, on this machine first.
 
     \b
     Examples:

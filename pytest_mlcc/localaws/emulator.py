@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +26,12 @@ PINNED_VERSION = "1.5.33"
 
 #: Services whose answers would be made up: they are answered as unknown instead of with an invented result.
 REPLACED = ("bedrock-runtime", "bedrock-agent-runtime", "codebuild", "transcribe", "translate")
+
+#: ministack's services whose calls change no other service's state; a call to another one may have changed any.
+_ALONE = ("dynamodb", "iam", "logs", "s3", "secretsmanager", "sts")
+
+#: Log streams that a restart leaves in each group: logs are the bulk of the state, and each run adds to them.
+_STREAMS_KEPT = 60
 
 _NEEDED = {
     "ministack.app": (
@@ -57,6 +63,7 @@ class Emulator:
         self._responses = modules["ministack.core.responses"]
         self._state = state
         self._written: dict[str, str] = {}
+        self._registered: set[str] = set()
         self._app.SERVICE_HANDLERS = _Handlers(self._app.SERVICE_HANDLERS)
         # upstream loads every model of botocore to find out (5 s, and nothing else is answered meanwhile); here whatever
         # a request is signed for is taken for a service
@@ -74,6 +81,7 @@ class Emulator:
 
         Persistence of a registered service is the server's, so ministack is told to keep none for it.
         """
+        self._registered.add(name)
         self._app._loaded_modules[name] = service
         self._app.SERVICE_REGISTRY[name] = {"module": name}
         self._app.SERVICE_HANDLERS[name] = self._adapted(service)
@@ -100,13 +108,36 @@ class Emulator:
         scoped: AbstractContextManager[None] = self._responses.request_scope(account, region)
         return scoped
 
-    def flush(self) -> None:
-        """Write the state of ministack's services to disk; what has not changed is not written again.
+    def changed_service(self, method: str, path: str, headers: Mapping[str, str]) -> str | None:
+        """The one service whose state a call may have changed; None where others' may have, too."""
+        service = self.service_of(method, path, headers, {})
+        return service if service in _ALONE or service in self._registered else None
+
+    def trim_logs(self) -> None:
+        """Forget all but the newest streams of each log group. For a start, when nobody reads or writes logs."""
+        logs = self._app._loaded_modules.get("cloudwatch_logs")
+        if logs is None:
+            return
+        gone: set[tuple[str, str, str, str]] = set()
+        for (account, region, group), facts in logs._log_groups._data.items():
+            streams = sorted(facts["streams"], key=lambda name: facts["streams"][name]["creationTime"])
+            for name in streams[:-_STREAMS_KEPT]:
+                del facts["streams"][name]
+                gone.add((account, region, group, name))
+        records = logs._log_records._data
+        for key in [key for key, record in records.items() if (*key[:2], record["@log"], record["@logStream"]) in gone]:
+            del records[key]
+
+    def flush(self, only: Collection[str] | None = None) -> None:
+        """Write the state of ministack's services (of those named in ``only``) to disk, where it has changed.
 
         ministack's own save swallows errors, among them "dictionary changed size" when a request arrives meanwhile.
         """
         self._state.mkdir(parents=True, exist_ok=True)
+        modules = None if only is None else {self._app.SERVICE_REGISTRY.get(name, {}).get("module") for name in only}
         for key, get_state in self._app._build_persistence_save_dict().items():
+            if modules is not None and self._app._state_map[key] not in modules:
+                continue
             text = self._serialized(key, get_state)
             if text is not None and self._written.get(key) != text:
                 write_atomically(self._state / f"{key}.json", text)

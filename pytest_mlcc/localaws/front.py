@@ -39,9 +39,12 @@ def front(
     app: Callable[[Scope, Receive, Send], Awaitable[None]],
     *,
     admin: Mapping[str, Admin],
-    changed: Callable[[], None],
+    changed: Callable[[str, str, Mapping[str, str]], None],
 ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Put the door before ``app``: refuse foreign hosts and origins, answer ``/_mlcc/<name>`` from ``admin``."""
+    """Put the door before ``app``: refuse foreign hosts and origins, answer ``/_mlcc/<name>`` from ``admin``.
+
+    ``changed`` is told method, path and headers of each call that may have changed something, once it is answered.
+    """
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -60,9 +63,9 @@ def front(
     return door
 
 
-def _mark(scope: Scope, headers: Mapping[str, str], changed: Callable[[], None]) -> None:
+def _mark(scope: Scope, headers: Mapping[str, str], changed: Callable[[str, str, Mapping[str, str]], None]) -> None:
     if scope["type"] == "http" and changes_state(scope["method"], scope["path"], headers):
-        changed()
+        changed(scope["method"], scope["path"], headers)
 
 
 def _refusal(headers: Mapping[str, str], path: str) -> str:
@@ -83,10 +86,15 @@ async def _serve_admin(admin: Mapping[str, Admin], scope: Scope, receive: Receiv
         return
     try:
         request = json.loads(await _body(receive) or b"{}")
-    except ValueError as error:
-        await _answer(send, 400, {"message": f"the body is not JSON: {error}"})
+        if not isinstance(request, dict):
+            raise TypeError(f"{type(request).__name__}, not an object")
+    except (ValueError, RecursionError, TypeError) as error:
+        await _answer(send, 400, {"message": f"the body is not a JSON object: {error}"})
         return
-    status, answer = await operation(request)
+    try:
+        status, answer = await operation(request)
+    except ValueError as error:
+        status, answer = 400, {"message": str(error)}
     await _answer(send, status, answer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,9 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,10 +44,16 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _ANSWER_SECONDS = 15.0
 _POLL_SECONDS = 0.02
+_LEAST_FREE_BYTES = 1 << 20  # below it not even the server's log can be written
+_ENDING = HTTPStatus.CONFLICT  # how a server that is about to end answers
 
 #: What of our environment the server sees: never credentials, profiles, or settings meant for another emulator.
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TZ")
 _PASSED_ON_PREFIXES = ("LC_", "PYTHON", "MLCC_", "OMP_", "MKL_", "COVERAGE_")
+
+
+class _NotListeningError(LocalAwsError):
+    """Nobody accepts connections there: the server is gone, or, while its process lives, about to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,8 @@ class Status:
     """What a running local AWS says of itself.
 
     ``activity`` counts what runs by kind; ``engine`` is the state of the engine's warm parent; ``holders`` are the
-    pids (with start times) that keep the server alive, ``held_by_user`` whether ``mlcc local up`` does.
+    pids (with start times) that keep the server alive, ``held_by_user`` whether ``mlcc local up`` does. ``save_failure``
+    says why the state can't be written (a full disk), and is empty where it can.
     """
 
     endpoint_url: str
@@ -76,6 +85,7 @@ class Status:
     held_by_user: bool
     activity: Mapping[str, int]
     engine: str
+    save_failure: str = ""
 
 
 def local_dir(project_dir: Path) -> Path:
@@ -122,6 +132,7 @@ def status(project_dir: Path) -> Status | None:
         held_by_user=found["held_by_user"],
         activity=found["activity"],
         engine=found["engine"]["state"],
+        save_failure=found["save_failure"],
     )
 
 
@@ -149,17 +160,34 @@ def reset(project_dir: Path) -> bool:
 def _ensure(project_dir: Path, holder: Holder, *, region: str, engine: bool = True) -> LocalAws:
     directory = local_dir(project_dir)
     with _starting(directory):
-        found = _find(directory)
-        if found is not None:
-            code, answer = _call(found["endpoint_url"], "hold", {"holder": str(holder), "region": region})
-            if code == 200:
-                return _local_aws(answer, region=region, started_here=False)
-            _wait_until_gone(found["pid"], started=found["started_ticks"])  # it is about to end
+        held = _hold(directory, holder, region=region)
+        if held is not None:
+            return _local_aws(held, region=region, started_here=False)
         pid = _start(directory, holder, region=region, engine=engine)
         found = _find(directory)
         if found is None:
             raise LocalAwsError(f"the local AWS (pid {pid}) ended right after its start{_log_tail(directory)}")
         return _local_aws(found, region=region, started_here=True)
+
+
+def _hold(directory: Path, holder: Holder, *, region: str) -> dict[str, Any] | None:
+    """The health of the server that runs here, now held; None where none runs. One that is ending is waited for."""
+    facts = _ready_facts(directory)
+    if facts is None:
+        return None
+    try:
+        found = _find(directory)
+        if found is None:
+            return None
+        code, answer = _call(facts["endpoint_url"], "hold", {"holder": str(holder), "region": region})
+    except _NotListeningError:
+        code, answer = _ENDING, {}
+    if code not in (HTTPStatus.OK, _ENDING):
+        raise LocalAwsError(f"the local AWS at {facts['endpoint_url']} can't be held: {answer.get('message', code)}")
+    if code == HTTPStatus.OK:
+        return answer
+    _wait_until_gone(facts["pid"], started=facts["started_ticks"])
+    return None
 
 
 def _local_aws(answer: Mapping[str, Any], *, region: str, started_here: bool) -> LocalAws:
@@ -206,6 +234,9 @@ def _environment() -> dict[str, str]:
 
 
 def _log_tail(directory: Path, lines: int = 20) -> str:
+    free = shutil.disk_usage(directory).free
+    if free < _LEAST_FREE_BYTES:
+        return f"; the disk that holds {directory} is full ({free} bytes free)"
     log = directory / "server.log"
     text = log.read_text(errors="replace").strip() if log.exists() else ""
     return f"; the end of {log}:\n" + "\n".join(text.splitlines()[-lines:]) if text else f"; {log} is empty"
@@ -237,12 +268,15 @@ def _ready_facts(directory: Path) -> dict[str, Any] | None:
 def _release(project_dir: Path, name: str) -> bool:
     directory = local_dir(project_dir)
     with _starting(directory):
-        found = _find(directory)
-        if found is None:
+        facts = _ready_facts(directory)
+        if facts is None:
             return False
-        _, answer = _call(found["endpoint_url"], "release", {"holder": name})
+        try:
+            _, answer = _call(facts["endpoint_url"], "release", {"holder": name})
+        except _NotListeningError:
+            answer = {"stopping": True}
         if answer["stopping"]:
-            _wait_until_gone(found["pid"], started=found["started_ticks"])
+            _wait_until_gone(facts["pid"], started=facts["started_ticks"])
         return bool(answer["stopping"])
 
 
@@ -251,7 +285,8 @@ def _stop(directory: Path) -> bool:
     if facts is None:
         return False
     try:
-        _call(facts["endpoint_url"], "stop", {})
+        with contextlib.suppress(_NotListeningError):  # it is ending already
+            _call(facts["endpoint_url"], "stop", {})
         _wait_until_gone(facts["pid"], started=facts["started_ticks"])
     except LocalAwsError:
         if start_ticks(facts["pid"]) == facts["started_ticks"]:
@@ -279,15 +314,24 @@ def _call(endpoint_url: str, operation: str, request: Mapping[str, Any] | None =
         connection.request("GET" if body is None else "POST", f"/_mlcc/{operation}", body=body)
         response = connection.getresponse()
         return response.status, json.loads(response.read())
+    except (ConnectionRefusedError, ConnectionResetError, http.client.RemoteDisconnected) as error:
+        raise _NotListeningError(f"the local AWS at {endpoint_url} does not answer: {error}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise LocalAwsError(f"the local AWS at {endpoint_url} does not answer: {error}") from error
     finally:
         connection.close()
 
 
-def _starting(directory: Path) -> AbstractContextManager[Any]:
-    """One start or stop at a time per project, whichever process asks."""
-    from filelock import FileLock
+@contextmanager
+def _starting(directory: Path) -> Iterator[None]:
+    """One start or stop at a time per project, whichever process asks. Raises LocalAwsError where the directory can't be used."""
+    from filelock import FileLock, Timeout
 
-    directory.mkdir(parents=True, exist_ok=True)
-    return FileLock(directory / "server.lock", timeout=_START_SECONDS + _STOP_SECONDS)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(directory / "server.lock", timeout=_START_SECONDS + _STOP_SECONDS):
+            yield
+    except Timeout as error:
+        raise LocalAwsError(f"another process has been starting or stopping the local AWS of {directory} for too long") from error
+    except OSError as error:
+        raise LocalAwsError(f"the local AWS can't use {directory}, where it keeps its state: {error}") from error

@@ -1,11 +1,15 @@
-"""State reaches the disk a moment after it changed, so that a killed server loses at most that moment."""
+"""State reaches the disk a moment after it changed, so that a killed server loses at most that moment.
+
+Only the services that were asked to change something are written then, and all of them every few seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,63 +24,93 @@ DEBOUNCE_SECONDS = 0.15
 REST_FACTOR = 10.0
 #: Step functions, schedules and Lambdas change state without a request; this is how long such a change may wait.
 UNASKED_SECONDS = 5.0
+#: So may new lines of logs: each makes the largest state of all a little larger, and no result depends on the last ones.
+_PATIENT = frozenset({"logs"})
 
 log = logging.getLogger(__name__)
 
 
 class Saver:
-    """Runs ``save`` in a thread soon after ``mark``, one at a time."""
+    """Runs ``save`` in a thread soon after ``mark``, one at a time; it is told which services to write, None for all."""
 
-    def __init__(self, save: Callable[[], None], *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, save: Callable[[Collection[str] | None], None], *, loop: asyncio.AbstractEventLoop) -> None:
         self._save = save
         self._loop = loop
         self._marked = asyncio.Event()
         self._lock = asyncio.Lock()
         self._changes = 0
         self._saved = 0
+        self._dirty: set[str | None] = set()
+        #: Why the last save failed; empty where it did not.
+        self.failure = ""
 
     @property
     def unsaved(self) -> bool:
         """Whether something changed that is not on disk yet."""
         return self._saved < self._changes
 
-    def mark(self) -> None:
-        """Something changed. Callable from any thread."""
+    def mark(self, service: str | None = None) -> None:
+        """Something changed in a service, or in who knows which. Callable from any thread."""
+        self._dirty.add(service)
         self._changes += 1
-        self._loop.call_soon_threadsafe(self._marked.set)
+        if service not in _PATIENT:
+            self._loop.call_soon_threadsafe(self._marked.set)
 
     async def flush(self) -> None:
-        """Write now; returns when everything that changed before the call is on disk."""
+        """Write everything now; returns when all that changed before the call is on disk."""
         async with self._lock:
-            seen = self._changes
-            await asyncio.to_thread(self._save)
+            await self._write(None)
+
+    async def _write(self, services: Collection[str] | None) -> None:
+        seen, dirty, self._dirty = self._changes, self._dirty, set()
+        left = dirty - set(services) if services is not None else set()
+        try:
+            await asyncio.to_thread(self._save, services)
+        except BaseException:
+            self._dirty |= dirty
+            raise
+        self._dirty |= left
+        if not left:
             self._saved = seen
 
+    async def _write_dirty(self) -> None:
+        async with self._lock:
+            named = {service for service in self._dirty if service is not None}
+            await self._write(None if None in self._dirty else named - _PATIENT)
+
     async def run(self) -> None:
-        """Save after each change, until cancelled. A failed save is logged and tried again with the next."""
-        rest = 0.0
+        """Save after each change, until cancelled. A failed save is logged and tried again a moment later."""
+        rest, everything_at = 0.0, self._loop.time() + UNASKED_SECONDS
         while True:
-            try:
-                async with asyncio.timeout(UNASKED_SECONDS):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(everything_at):
                     await self._marked.wait()
-            except TimeoutError:
-                pass
-            else:
-                await asyncio.sleep(max(DEBOUNCE_SECONDS, rest))
+                    await asyncio.sleep(max(DEBOUNCE_SECONDS, rest))
             self._marked.clear()
             began = self._loop.time()
             try:
-                await self.flush()
-            except Exception:
-                log.exception("state could not be saved")
+                if began < everything_at:
+                    await self._write_dirty()
+                else:
+                    everything_at = began + UNASKED_SECONDS
+                    await self.flush()
+                self.failure = ""
+            except Exception as error:
+                self._note(error)
             rest = REST_FACTOR * (self._loop.time() - began)
 
+    def _note(self, error: Exception) -> None:
+        """Log it once, not each time: what hinders one save (a full disk) hinders the next."""
+        if not self.failure:
+            log.error("state could not be saved, and is lost if this process ends now", exc_info=error)
+        self.failure = str(error) or type(error).__name__
 
-def save_services(services: Mapping[str, Any], *, directory: Path) -> None:
-    """Write the snapshot of each service that gives one to ``<directory>/<name>.json``."""
+
+def save_services(services: Mapping[str, Any], *, directory: Path, only: Collection[str] | None = None) -> None:
+    """Write the snapshot of each service that gives one (of those named in ``only``) to ``<directory>/<name>.json``."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, service in services.items():
-        if hasattr(service, "snapshot"):
+        if hasattr(service, "snapshot") and (only is None or name in only):
             path, text = directory / f"{name}.json", json.dumps(service.snapshot())
             if not path.exists() or path.read_text() != text:
                 write_atomically(path, text)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -18,7 +20,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from pytest_mlcc.errors import LocalAwsError
 from pytest_mlcc.localaws import emulator, saving
 from pytest_mlcc.localaws.context import ServerContext
 from pytest_mlcc.localaws.emulator import Receive, Scope, Send, write_atomically
+from pytest_mlcc.localaws.engine.keep import KeptEngine
+from pytest_mlcc.localaws.engine.launch import EngineProcess
 from pytest_mlcc.localaws.front import front
 from pytest_mlcc.localaws.holders import USER, Holder, Holders
 
@@ -46,8 +50,8 @@ class Server:
         self.endpoint_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         self.state_dir, self.region, self.account = state_dir, region, account
         self.started_at = time.time()
-        self.engine: Any = None
-        self.engine_state = "starting" if engine else "off"
+        self.engine: KeptEngine | None = None
+        self._wants_engine = engine
         self._bound = bound
         self._holders = Holders(holder)
         self._stop = asyncio.Event()
@@ -70,7 +74,7 @@ class Server:
         config.loglevel, config.graceful_timeout, config.keep_alive_timeout = "WARNING", 1.0, 75
         config.backlog = _BACKLOG
         config.h11_max_incomplete_size = 1 << 18
-        application = front(self._application, admin=self._admin(), changed=self._saver.mark)
+        application = front(self._application, admin=self._admin(), changed=self._note_change)
         tasks = [asyncio.create_task(work) for work in (self._saver.run(), self._watch_holders(), self._begin(ready))]
         await serve(application, config, shutdown_trigger=self._stop.wait)
         for task in tasks:
@@ -91,10 +95,14 @@ class Server:
         starting.cancel()
         await send({"type": "lifespan.shutdown.complete"})
 
+    def _note_change(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+        self._saver.mark(self._emulator.changed_service(method, path, headers))
+
     async def _begin(self, ready: int) -> None:
         """Seed the account and say that we are ready; then warm the engine, for which nobody waits."""
         try:
             await asyncio.to_thread(self._seed, self.region)
+            self._emulator.trim_logs()
             await self._saver.flush()
             self._write_ready_file()
             os.write(ready, json.dumps({"pid": os.getpid()}).encode() + b"\n")
@@ -103,8 +111,8 @@ class Server:
             log.exception("the local AWS could not be set up")
             self.stop()
             return
-        if self.engine_state != "off":
-            await asyncio.to_thread(self._start_engine)
+        if self._wants_engine:
+            self.engine = KeptEngine(self._start_engine)
 
     async def _watch_holders(self) -> None:
         while self._holders.living():
@@ -123,7 +131,10 @@ class Server:
                 for result in await asyncio.gather(*closing, return_exceptions=True):
                     if isinstance(result, BaseException):
                         log.error("not closed cleanly", exc_info=result)
-        await self._saver.flush()
+        try:
+            await self._saver.flush()
+        except Exception:
+            log.exception("the last changes could not be saved and are lost")
         self._drop_unpacked()
         (self.state_dir / "server.json").unlink(missing_ok=True)
         if self._socket_dir is not None:
@@ -140,9 +151,9 @@ class Server:
         from pytest_mlcc.localaws.services.sagemaker import api as sagemaker
 
         services: dict[str, Any] = {
-            "codebuild": codebuild.service(self.context),
-            "ecr": ecr.service(self.context),
-            "sagemaker": sagemaker.service(self.context),
+            "codebuild": codebuild.service(self._context_of("codebuild")),
+            "ecr": ecr.service(self._context_of("ecr")),
+            "sagemaker": sagemaker.service(self._context_of("sagemaker")),
         }
         prefixes = {"codebuild": "CodeBuild_20161006", "ecr": "AmazonEC2ContainerRegistry_", "sagemaker": "SageMaker."}
         self._drop_unpacked()
@@ -152,13 +163,16 @@ class Server:
         self._emulator.register_registry(services["ecr"].registry_door.handle)
         return services
 
+    def _context_of(self, service: str) -> ServerContext:
+        return dataclasses.replace(self.context, changed=functools.partial(self._saver.mark, service))
+
     @property
     def _services_dir(self) -> Path:
         return self.state_dir / "state" / "services"
 
-    def _save(self) -> None:
-        saving.save_services(self.services, directory=self._services_dir)
-        self._emulator.flush()
+    def _save(self, only: Collection[str] | None) -> None:
+        saving.save_services(self.services, directory=self._services_dir, only=only)
+        self._emulator.flush(only)
 
     def _seed(self, region: str) -> None:
         from pytest_mlcc.localaws.seed import seed
@@ -176,17 +190,10 @@ class Server:
         noted.write_text(str(self._socket_dir))
         return self._socket_dir / "engine.sock"
 
-    def _start_engine(self) -> None:
-        try:
-            from pytest_mlcc.localaws.engine.launch import EngineProcess
-
-            self.engine = EngineProcess.start(
-                socket_path=self.context.engine_socket, cache_dir=self.context.twins_dir, log_path=self.state_dir / "engine.log"
-            )
-            self.engine_state = "started"
-        except Exception as error:  # the rest of the local AWS works without: say it where status shows it
-            log.exception("the engine could not be started")
-            self.engine_state = f"unavailable: {error}"
+    def _start_engine(self) -> EngineProcess:
+        return EngineProcess.start(
+            socket_path=self.context.engine_socket, cache_dir=self.context.twins_dir, log_path=self.state_dir / "engine.log"
+        )
 
     def _write_ready_file(self) -> None:
         facts = {"pid": os.getpid(), "port": self._bound.getsockname()[1], "endpoint_url": self.endpoint_url,
@@ -231,10 +238,12 @@ class Server:
         for service in self.services.values():
             activity |= service.activity() if hasattr(service, "activity") else {}
         holders = [str(holder) for holder in self._holders.living()]
-        engine = {"state": self.engine_state, "pid": getattr(self.engine, "pid", None)}
+        engine: dict[str, str | int | None] = {"state": "starting" if self._wants_engine else "off", "pid": None}
+        if self.engine is not None:
+            engine = {"state": self.engine.state, "pid": self.engine.pid}
         return {"pid": os.getpid(), "endpoint_url": self.endpoint_url, "account": self.account, "region": self.region,
                 "started_at": self.started_at, "uptime_seconds": round(time.time() - self.started_at, 1),
-                "stopping": self._stop.is_set(), "unsaved": self._saver.unsaved, "holders": holders,
+                "stopping": self._stop.is_set(), "unsaved": self._saver.unsaved, "save_failure": self._saver.failure, "holders": holders,
                 "held_by_user": USER in holders, "activity": activity, "engine": engine}  # fmt: skip
 
 

@@ -19,7 +19,8 @@ class DuplicateRecordError(KeyError):
 class Store:
     """Records by (region, kind, name); safe to use from any thread.
 
-    Records go in and out as copies, so what a caller holds never changes under it and a snapshot is never torn.
+    Records go in and out as copies, so what a caller holds never changes under it. A record that is kept is never changed,
+    only replaced: a snapshot holds the records themselves, and is never torn.
     ``changed`` is called after every mutation, outside the lock.
     """
 
@@ -43,7 +44,8 @@ class Store:
     def get(self, region: str, kind: str, name: str) -> Record | None:
         """A copy of the record, or None."""
         with self._lock:
-            return copy.deepcopy(self._regions.get(region, {}).get(kind, {}).get(name))
+            record = self._regions.get(region, {}).get(kind, {}).get(name)
+        return copy.deepcopy(record)
 
     def update(self, region: str, kind: str, name: str, **changes: Any) -> Record | None:
         """Change members of a record; a copy of the new record, or None when it is gone (nothing is created)."""
@@ -51,10 +53,10 @@ class Store:
             record = self._regions.get(region, {}).get(kind, {}).get(name)
             if record is None:
                 return None
-            record.update(copy.deepcopy(changes))
-            result = copy.deepcopy(record)
+            record = copy.deepcopy({**record, **changes})
+            self._regions[region][kind][name] = record
         self._changed()
-        return result
+        return copy.deepcopy(record)
 
     def change(self, region: str, kind: str, name: str, edit: Callable[[Record], None]) -> Record | None:
         """Let ``edit`` change the record in place under the lock (read, decide, write as one); a copy, or None when gone.
@@ -68,9 +70,8 @@ class Store:
             draft = copy.deepcopy(rows[name])
             edit(draft)
             rows[name] = draft
-            result = copy.deepcopy(draft)
         self._changed()
-        return result
+        return copy.deepcopy(draft)
 
     def remove(self, region: str, kind: str, name: str) -> Record | None:
         """Forget a record and hand it out, or None when there was none."""
@@ -83,7 +84,8 @@ class Store:
     def rows(self, region: str, kind: str) -> list[Record]:
         """Copies of every record of a kind, in the order they were added."""
         with self._lock:
-            return copy.deepcopy(list(self._regions.get(region, {}).get(kind, {}).values()))
+            records = list(self._regions.get(region, {}).get(kind, {}).values())
+        return copy.deepcopy(records)
 
     def regions(self) -> list[str]:
         """Every region in which something was ever kept."""
@@ -93,7 +95,7 @@ class Store:
     def snapshot(self) -> dict[str, Any]:
         """Everything, as plain JSON data that nobody mutates afterwards."""
         with self._lock:
-            return {"regions": copy.deepcopy(self._regions)}
+            return {"regions": {region: {kind: dict(rows) for kind, rows in kinds.items()} for region, kinds in self._regions.items()}}
 
     def restore(self, data: Mapping[str, Any]) -> None:
         """Replace everything by what ``snapshot`` gave."""

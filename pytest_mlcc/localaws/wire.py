@@ -239,7 +239,7 @@ def _match(service: str, method: str, path: str) -> tuple[OperationModel, dict[s
 def _json_body(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise AwsError("SerializationException", "The request body is not valid JSON.") from None
     if not isinstance(value, dict):
         raise AwsError("SerializationException", "Start of structure or map found where not expected.")

@@ -40,11 +40,11 @@ def activate(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "mlcc-fixtures")
     # The SDK warns of its own renames while it is imported; that is no fault of a team that turns warnings into errors.
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:sagemaker")
-    settings = settings_of(config)
-    config.stash[keys.SETTINGS] = settings
-    if settings.catalog is None or config.option.help:
+    if config.option.help:  # shown whatever is wrong
         return
-    _plug_in(config, settings)
+    settings = config.stash[keys.SETTINGS] = settings_of(config)
+    if settings.catalog is not None:
+        _plug_in(config, settings)
 
 
 def _plug_in(config: pytest.Config, settings: Settings) -> None:
@@ -80,7 +80,17 @@ def _plug_in_session(config: pytest.Config, blueprint: Blueprint, *, is_worker: 
     if blueprint.settings.dry_run:
         config.pluginmanager.register(DryRun(blueprint, config.stash[keys.CELLS]), "mlcc-dry-run")
     else:
+        _check_session(config, blueprint)
         config.pluginmanager.register(Records(config, blueprint, lambda: _make_site(config, blueprint)), "mlcc-records")
+
+
+def _check_session(config: pytest.Config, blueprint: Blueprint) -> None:
+    """What would end a run in its middle is said before it begins."""
+    if config.getoption("dist", "no") == "each":
+        raise pytest.UsageError("mlcc: --dist each would deploy every endpoint once per worker; use -n N alone")
+    place = next(one for one in blueprint.run_dir.parents if one.exists())
+    if not config.option.collectonly and not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise pytest.UsageError(f"mlcc: a run keeps its journals and logs in {blueprint.run_dir}, but {place} can't be written to")
 
 
 def _load(settings: Settings) -> Any:

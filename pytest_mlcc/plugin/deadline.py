@@ -34,12 +34,13 @@ class Deadlines:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._due: float | None = None  # time.monotonic() of the next interrupt
+        self._heard = False  # whether the body was interrupted
         self._wakes = 0.0  # when the thread looks again; it is not woken for a later limit, since waking costs more than most stages
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def limit(self, seconds: float, what: str) -> Iterator[None]:
-        """Give the body ``seconds``; raise StageTimeout if it takes longer, even if it swallows the interrupt and returns.
+        """Give the body ``seconds``; raise StageTimeout if it takes longer, even if it swallows the interrupt and returns or breaks.
 
         Off the main thread, where no signal can be raised, only the check at the end is left.
         """
@@ -48,8 +49,10 @@ class Deadlines:
         try:
             with self._interrupting(begin + seconds):
                 yield
-        except _OutOfTime:
-            _end_children(born)
+        except (Exception, _OutOfTime) as error:
+            if isinstance(error, StageTimeout) or not self._heard:
+                raise
+            _end_children(born)  # the sagemaker SDK loses an interrupt in a ``finally: return``; what fails then is no cause
             raise StageTimeout(f"{what} timed out after {seconds:g} s") from None
         if time.monotonic() - begin > seconds:
             _end_children(born)
@@ -60,6 +63,7 @@ class Deadlines:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        self._heard = False
         former = signal.signal(signal.SIGUSR2, self._raise)
         self._set(due)
         try:
@@ -70,6 +74,7 @@ class Deadlines:
 
     def _raise(self, _signum: int, _frame: FrameType | None) -> None:
         if self._due is not None:  # a signal that comes after the stage's end is late, not wrong
+            self._heard = True
             raise _OutOfTime
 
     def _set(self, due: float | None) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_mlcc.catalog.entry import Entry
 from pytest_mlcc.plugin.cells import Cells, cell_of
+from pytest_mlcc.plugin.options import settings_of
 from pytest_mlcc.plugin.site import Blueprint
 
 __all__ = ["DryRun", "stay_alone"]
@@ -15,7 +16,7 @@ __all__ = ["DryRun", "stay_alone"]
 
 def stay_alone(config: pytest.Config) -> None:
     """A dry run starts no xdist workers, as ``--collect-only`` does not."""
-    if config.getoption("mlcc_dry_run", default=None) and config.pluginmanager.hasplugin("xdist"):
+    if config.pluginmanager.hasplugin("xdist") and not config.option.help and settings_of(config).dry_run:
         config.option.numprocesses = 0
         config.option.tx = []
         config.option.dist = "no"
@@ -69,12 +70,13 @@ class DryRun:
         prices = [_price(entry) for entry in entries]
         unknown = sum(price is None for price in prices)
         most = sum(self._most(entry, price) for entry, price in zip(entries, prices, strict=True) if price is not None)
+        count = f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}"
         reporter.write_sep("=", "dry run: nothing was executed")
         if self._blueprint.settings.target == "aws":
             partly = f", and {unknown} of unknown price" if unknown else ""
-            reporter.write_line(f"{len(entries)} entries, at most {most:.2f} USD{partly}")
+            reporter.write_line(f"{count}, at most {most:.2f} USD{partly}")
         else:
-            reporter.write_line(f"{len(entries)} entries on the local AWS, no cost")
+            reporter.write_line(f"{count} on the local AWS, no cost")
 
 
 def _price(entry: Entry) -> float | None:

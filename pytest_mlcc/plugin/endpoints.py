@@ -101,7 +101,7 @@ class Endpoint:
         try:
             with self.progress.step(name, log=self._written_log, passing=(Skipped, XFailed, Exit, KeyboardInterrupt)):
                 if hard:
-                    with self._deadlines.limit(seconds, f"{self.entry.id}: {name}"):
+                    with self._deadlines.limit(seconds, name):
                         yield
                 else:
                     yield

@@ -48,6 +48,7 @@ class Records:
         self._live[nodeid] = location
         if not self._started:
             self._started = True
+            self._screen.open()
             self._screen.brought_along(self._plan[1])
             self._follower.start()
 

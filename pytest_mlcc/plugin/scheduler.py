@@ -19,8 +19,6 @@ def make(config: pytest.Config, log: Any) -> Any:
     """
     if keys.CATALOG not in config.stash:
         return None
-    if config.getvalue("dist") == "each":
-        raise pytest.UsageError("mlcc: --dist each would deploy every endpoint once per worker; use -n N alone")
     return _by_entry()(config, log, config.stash[keys.CATALOG].by_id)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
+from pytest_mlcc.lifecycle.outcome import Result
 from pytest_mlcc.lifecycle.policy import PASS, first_failure, status
 from pytest_mlcc.plugin import keys
 from pytest_mlcc.plugin.site import Blueprint
@@ -28,7 +29,9 @@ def header(config: pytest.Config) -> Sequence[str]:
     ]
     if catalog.packaged:
         lines.append(f"mlcc: {', '.join(catalog.packaged)} of the package, because the catalog's folder has none")
-    if settings.target == "local":
+    if settings.dry_run:
+        lines.append("mlcc: dry run; nothing is called or created")
+    elif settings.target == "local":
         lines.append("mlcc: no AWS account is touched; images are real, their entry points run as processes on this machine's Python")
     else:
         lines.append(f"mlcc: this run creates resources in your AWS account that cost money; role {settings.shown('role')}")
@@ -44,19 +47,36 @@ class Screen:
     def __init__(self, config: pytest.Config, blueprint: Blueprint) -> None:
         self._config = config
         self._blueprint = blueprint
-        self._done = 0
 
     @property
     def _reporter(self) -> Any:
         return self._config.pluginmanager.get_plugin("terminalreporter")
 
+    def open(self) -> None:
+        """Let what is written while an item runs reach the terminal: meanwhile the capture has the descriptor that pytest writes to."""
+        if self._reporter is None or self._config.getoption("capture", "no") != "fd":
+            return
+        writer = self._config.get_terminal_writer()
+        former = writer._file
+        try:
+            number = os.dup(former.fileno())
+        except (AttributeError, OSError):  # no descriptor, as in a pytest inside a pytest: nothing that the capture could take
+            return
+        former.flush()
+        writer._file = os.fdopen(number, "w", 1, encoding=former.encoding, errors=former.errors)
+        self._config.add_cleanup(lambda: _give_back(writer, former))
+
     def _line(self, text: str, **markup: bool) -> None:
         reporter = self._reporter
-        if reporter is not None and self._config.option.verbose >= 0:
-            reporter.ensure_newline()
-            if reporter._tw.width_of_current_line:  # dots of other tests; under xdist ensure_newline() does not know of them
-                reporter._tw.line()
-            reporter.write_line(text, **markup)
+        if reporter is None or self._config.option.verbose < 0:
+            return
+        if self._config.option.verbose:
+            reporter.ensure_newline()  # pytest then names the item anew beside its outcome
+        writer = self._config.get_terminal_writer()
+        if writer.width_of_current_line:  # the file's name, or letters of other tests
+            writer.line()
+        writer.line(text, **markup)
+        writer.flush()
 
     def brought_along(self, planned: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         """Say which stages run although nobody chose them, and for whose sake."""
@@ -72,7 +92,7 @@ class Screen:
         """A stage failed: say so now, not only in the summary."""
         lines = str(report.longrepr).strip().splitlines() or ["failed"]
         words = next((line[1:].strip() for line in reversed(lines) if line.startswith("E ")), lines[0])
-        self._line(f"{entry}  {stage} failed: {words[:200]}", red=True)
+        self._line(f"{entry}: {stage} failed: {words.removeprefix(f'{entry}: {stage} failed: ')[:200]}", red=True)
 
     def live(self, entry: str, stage: str, line: str) -> None:
         """One line of a stage's output."""
@@ -84,12 +104,12 @@ class Screen:
 
     def concluded(self, verdict: Planned) -> None:
         """An entry is through."""
-        self._done += 1
         seconds = sum(outcome.seconds for outcome in verdict.outcomes.values())
         failure = first_failure(verdict.stages, verdict.outcomes)
         word = status(verdict.stages, verdict.outcomes)
         good = word == PASS
-        count = f"{len(verdict.outcomes)}/{len(verdict.stages)} stages"
+        passed = sum(outcome.result is Result.PASS for outcome in verdict.outcomes.values())
+        count = f"{passed}/{len(verdict.stages)} stages"
         words = f"{verdict.entry.id:<24} {word:<18} {count:<12} {seconds:7.1f} s"
         if failure is not None and failure.failure_class is not None:
             words += f"  ({failure.failure_class})"
@@ -104,10 +124,15 @@ class Screen:
 
         reporter.write_sep("=", "mlcc lifecycle summary")
         if verdicts:
-            writer = reporter._tw  # pytest's TerminalWriter: the only way to its width and colour
+            writer = self._config.get_terminal_writer()
             unicode = "utf" in (getattr(writer._file, "encoding", None) or "ascii").lower()
             summary = summary_of(self._blueprint, verdicts, seconds)
             for line in render(summary, width=writer.fullwidth, color=writer.hasmarkup, unicode=unicode):
                 reporter.write_line(line)
         for note in notes:
             reporter.write_line(note)
+
+
+def _give_back(writer: Any, former: TextIO) -> None:
+    writer._file.close()
+    writer._file = former

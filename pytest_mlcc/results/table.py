@@ -15,7 +15,6 @@ from pytest_mlcc.errors import MlccError
 from pytest_mlcc.lifecycle.ports import RunInfo
 from pytest_mlcc.results import claims
 from pytest_mlcc.results.attributes import from_item, to_attribute, to_item
-from pytest_mlcc.results.definition import CI_TABLE, HISTORY_TABLE
 from pytest_mlcc.results.record import Record
 
 __all__ = ["Client", "Table", "Written"]
@@ -75,8 +74,8 @@ class Table:
     def __init__(
         self,
         client: Client,
-        table_name: str = CI_TABLE,
-        history_name: str = HISTORY_TABLE,
+        table_name: str,
+        history_name: str,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:

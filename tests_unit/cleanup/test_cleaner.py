@@ -7,15 +7,20 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import pytest
 
 from pytest_mlcc.aws.deletion import GONE, state_of
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.aws.tags import Tags
+from pytest_mlcc.aws.wait import Interval
 from pytest_mlcc.cleanup.cleaner import AwsCleaner, deletion_order
 from pytest_mlcc.cleanup.guardian import salvage_command
 from pytest_mlcc.cleanup.ledger import FileLedger
-from pytest_mlcc.lifecycle.ports import Resource
+from pytest_mlcc.cleanup.salvage import salvage
+from pytest_mlcc.lifecycle.ports import Deadline, Ledger, Resource
 
 REGION = "us-west-2"
 ROLE = "arn:aws:iam::123456789012:role/mlcc-sagemaker-execution-role"
@@ -122,3 +127,44 @@ os.kill(os.getpid(), 9)
     assert "nothing is left" in log.read_text()
     assert state_of(aws, "endpoint", "orphan", REGION) == GONE
     assert FileLedger(tmp_path / "ledger.jsonl").open() == ()
+
+
+@pytest.mark.parametrize(
+    ("account", "code", "said"), [("999999999999", 1, "account 123456789012's"), ("123456789012", 0, "nothing is left")]
+)
+def test_nothing_counts_as_gone_because_another_account_does_not_know_it(
+    aws: Aws, tmp_path: Path, account: str, code: int, said: str
+) -> None:
+    """Somebody logs in elsewhere while the guardian waits for valid credentials: the ledger must stay open."""
+    ledger = ledger_of(tmp_path, ("endpoint", "elsewhere"))
+    command = salvage_command(target="local", region=REGION, endpoint_url=aws.endpoint_url, account=account)
+    done = subprocess.run([*command, str(ledger.path)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, len(ledger.open())) == (code, code)
+    assert said in done.stdout
+
+
+class Forgetful:
+    """A cleaner that can't reach AWS the first times; a new one each round, as renewed credentials need."""
+
+    def __init__(self, fails: int, made: list[Forgetful]) -> None:
+        made.append(self)
+        self._works = len(made) > fails
+
+    def clean(self, ledger: Ledger, *, log: Callable[[str], None]) -> Sequence[Resource]:
+        return () if self._works else ledger.open()
+
+
+@pytest.mark.parametrize(("fails", "seconds", "left", "rounds"), [(0, 0.0, 0, 1), (2, 20.0, 0, 3), (1000, 0.0, 1, 1)])
+def test_the_guardian_tries_again_until_nothing_is_left_or_its_time_is_up(
+    tmp_path: Path, fails: int, seconds: float, left: int, rounds: int
+) -> None:
+    """Expired credentials or a lost network, and an endpoint that would cost money until somebody looks."""
+    made: list[Forgetful] = []
+    found = salvage(
+        [ledger_of(tmp_path, ("endpoint", "e"))],
+        lambda: Forgetful(fails, made),
+        deadline=Deadline(seconds),
+        log=lambda line: None,
+        pauses=Interval(first=0.01, growth=1.0, longest=0.01),
+    )
+    assert (found, len(made)) == (left, rounds)

@@ -21,9 +21,10 @@ CLEAN = (
 )
 
 OWNER = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from pytest_mlcc.cleanup.guardian import Guardian
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what is in the background with Ctrl-C ignored
 base = Path(sys.argv[1])
 guardian = Guardian.start([sys.executable, "-c", sys.argv[2], str(base / "cleaned")], log=base / "guardian.log")
 guardian.begin(base / "a b.jsonl"); guardian.begin(base / "two.jsonl"); guardian.begin(base / "three.jsonl")

@@ -80,3 +80,12 @@ def test_a_server_that_can_not_start_is_exit_1_with_the_reason(project: Path) ->
     up = _run(project, "up")
     assert up.exit_code == 1
     assert "ecr.json is damaged" in up.output
+
+
+def test_a_subfolder_belongs_to_the_project_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pytest.ini").touch()
+    below = tmp_path / "tests" / "more"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    asked = CliRunner().invoke(local, ["reset"], input="n\n")
+    assert f"Forget all state in {tmp_path / '.mlcc' / 'local'}?" in asked.output

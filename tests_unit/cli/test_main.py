@@ -17,7 +17,7 @@ from pytest_mlcc.errors import ConfigurationError, LocalAwsError, Problem
 def test_help_lists_every_command_with_examples() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    assert "mlcc catalog check" in result.output
+    assert "\n    mlcc catalog check                 is the catalog sound?\n" in result.output
     for name, text in COMMANDS.items():
         assert f"  {name}" in result.output
         assert text in result.output
@@ -45,6 +45,7 @@ def test_a_mistyped_command_is_answered() -> None:
     result = CliRunner().invoke(main, ["catlog"])
     assert result.exit_code == 2
     assert 'There is no command "catlog"; did you mean "catalog"?' in result.stderr
+    assert 'did you mean "status"?' in CliRunner().invoke(main, ["local", "stauts"]).stderr
 
 
 @pytest.mark.parametrize(

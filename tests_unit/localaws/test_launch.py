@@ -76,6 +76,24 @@ def test_release_waits_until_the_server_is_gone(project: Path) -> None:
     assert launch.release(project) is False
 
 
+@pytest.mark.parametrize("after", [0.0, 0.02, 0.05, 0.1])
+def test_a_start_while_the_last_server_is_ending_gets_a_new_one(project: Path, after: float) -> None:
+    ending = _ensure(project)
+    os.kill(ending.pid, signal.SIGTERM)
+    time.sleep(after)  # no moment of the end may be a wrong one; which one it is does not matter
+    started = _ensure(project)
+    assert (started.pid != ending.pid) is started.started_here
+    if started.started_here:
+        assert start_ticks(ending.pid) is None
+        assert _health(started)["pid"] == started.pid
+
+
+def test_a_directory_that_can_not_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".mlcc").write_text("a file in the way")
+    with pytest.raises(LocalAwsError, match=r"can't use .*\.mlcc.local, where it keeps its state"):
+        launch.ensure(tmp_path)
+
+
 def test_the_user_keeps_it_after_a_run_has_ended(project: Path) -> None:
     run = _sleeper()
     started = _ensure(project, holder_pid=run.pid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_many_changes_are_written_together_and_the_last_one_too() -> None:
 
     async def scenario() -> None:
         state = [0]
-        saver = Saver(lambda: saved.append(state[0]), loop=asyncio.get_running_loop())
+        saver = Saver(lambda _services: saved.append(state[0]), loop=asyncio.get_running_loop())
         running = asyncio.create_task(saver.run())
         for change in range(1, 51):
             state[0] = change
@@ -59,10 +60,42 @@ def test_many_changes_are_written_together_and_the_last_one_too() -> None:
     assert len(saved) < 25
 
 
+def test_only_what_was_asked_to_change_is_written_at_once_and_logs_wait() -> None:
+    saved: list[set[str] | None] = []
+
+    async def scenario() -> None:
+        def save(services: Collection[str] | None) -> None:
+            saved.append(None if services is None else set(services))
+
+        saver = Saver(save, loop=asyncio.get_running_loop())
+        running = asyncio.create_task(saver.run())
+        saver.mark("logs")
+        saver.mark("dynamodb")
+        async with asyncio.timeout(5):
+            while not saved:
+                await asyncio.sleep(0.01)
+        assert saver.unsaved  # the logs
+        saver.mark()
+        async with asyncio.timeout(5):
+            while saver.unsaved:
+                await asyncio.sleep(0.01)
+        running.cancel()
+
+    asyncio.run(scenario())
+    assert saved[0] == {"dynamodb"}
+    assert None in saved  # a change of who knows which service: all are written
+
+
+def test_services_that_are_not_named_are_left_alone(tmp_path: Path) -> None:
+    services = {"a": _Service({"x": 1}), "b": _Service({"x": 1})}
+    save_services(services, directory=tmp_path, only={"a"})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
 def test_a_save_that_failed_is_tried_again() -> None:
     calls: list[str] = []
 
-    def save() -> None:
+    def save(_services: object) -> None:
         calls.append(json.dumps(len(calls)))
         if len(calls) == 1:
             raise OSError("disk full")
@@ -75,6 +108,7 @@ def test_a_save_that_failed_is_tried_again() -> None:
             while not calls:
                 await asyncio.sleep(0.01)
             assert saver.unsaved
+            assert saver.failure == "disk full"
             saver.mark()
             while saver.unsaved:
                 await asyncio.sleep(0.01)

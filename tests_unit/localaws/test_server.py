@@ -71,6 +71,13 @@ def test_only_living_processes_can_hold_it(local_aws: Any) -> None:
     assert _request(local_aws, "POST", "/_mlcc/hold", body=b"nonsense")[0] == 400
 
 
+@pytest.mark.parametrize("body", [b"[]", b'{"holder": "x:y"}', b"{", b'{"a":' * 100_000])
+def test_a_senseless_hold_is_the_callers_mistake(local_aws: Any, body: bytes) -> None:
+    status, _, answer = _request(local_aws, "POST", "/_mlcc/hold", body=body)
+    assert status == 400
+    assert json.loads(answer)["message"]
+
+
 def test_the_account_is_set_up_as_a_teams_would_be(local_aws: Any) -> None:
     dynamodb, iam, s3 = (local_aws.client(name) for name in ("dynamodb", "iam", "s3"))
     table = dynamodb.describe_table(TableName="mlcc-ci-table")["Table"]

@@ -196,6 +196,12 @@ def test_a_body_that_is_not_json_is_a_serialization_error() -> None:
         assert caught.value.code == "SerializationException"
 
 
+def test_a_body_that_is_nested_without_end_is_a_serialization_error() -> None:
+    with pytest.raises(AwsError) as caught:
+        parse_request("sagemaker", "POST", "/", headers={"x-amz-target": "SageMaker.CreateEndpoint"}, body=b'{"a":' * 100_000, query={})
+    assert caught.value.code == "SerializationException"
+
+
 def test_members_the_model_does_not_know_are_ignored_as_on_aws() -> None:
     assert _parse("DescribeModel", b'{"ModelName": "m", "Novelty": 1}') == {"ModelName": "m"}
 

@@ -74,6 +74,17 @@ class FakeDriver:
             except Exception:
                 continue
 
+    def _fault_lose(self, argument, context):
+        """A stage that loses the interrupt, as the sagemaker SDK does, and then breaks for want of what it waited for."""
+
+        def wait():
+            try:
+                threading.Event().wait(60)
+            finally:
+                return  # noqa: B012
+
+        wait().name  # noqa: B018
+
     def _fault_die(self, argument, context):
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -69,7 +69,7 @@ def test_a_stage_that_hangs_becomes_a_timeout_its_children_are_gone_and_clean_st
     project.faults(rt_b={"deploy": "hang"})
     result = project.run()
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*rt-b: deploy timed out after 1 s*", "*failure class: timeout*"])
+    result.stdout.fnmatch_lines(["rt-b: deploy failed: deploy timed out after 1 s", "*failure class: timeout*"])
     assert project.record("rt-b")["status"] == "fail-deploy"
     assert not psutil.pid_exists(int((project.path / "child.pid").read_text()))
     assert project.cloud == []
@@ -80,6 +80,15 @@ def test_a_stage_that_swallows_every_exception_is_still_ended(make_project, entr
     project.faults(rt_b={"build": "swallow"})
     assert project.run().ret == 1
     assert project.record("rt-b")["status"] == "fail-build"
+
+
+def test_a_stage_that_breaks_because_it_was_interrupted_is_a_timeout_all_the_same(make_project, entry) -> None:
+    project = make_project(entry("rt-b", lifecycle=SHORT), ini="mlcc_stage_timeout = 1\n")
+    project.faults(rt_b={"deploy": "lose"})
+    result = project.run()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["rt-b: deploy failed: deploy timed out after 1 s", "failure class: timeout"])
+    result.stdout.no_fnmatch_line("*AttributeError*")
 
 
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -191,15 +200,35 @@ def test_verbose_shows_the_stages_own_output(project) -> None:
     result.stdout.fnmatch_lines(["*[[]rt-b deploy] * deploy of rt-b at work"])
 
 
-def test_a_dry_run_prints_every_step_and_does_nothing(make_project, entry) -> None:
+@pytest.mark.parametrize("capture", ["fd", "sys", "no"])
+def test_output_is_shown_while_the_stage_still_runs(make_project, entry, capture) -> None:
+    project = make_project(entry("rt-b", lifecycle=SHORT), ini="mlcc_stage_timeout = 3\n")
+    project.faults(rt_b={"deploy": "hang"})
+    result = project.run("--mlcc-verbose", f"--capture={capture}")
+    result.stdout.fnmatch_lines(["[[]rt-b deploy] * deploy of rt-b at work", "rt-b: deploy failed: deploy timed out after 3 s"])
+    result.stdout.fnmatch_lines(["rt-b * fail-deploy * 3/5 stages *"])
+    assert sum(line.startswith("test_lifecycle.py") for line in result.outlines) == 1
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_anything_runs(project) -> None:
+    (project.path / ".mlcc").touch()
+    result = project.run("-m", "ci")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*mlcc: a run keeps its journals and logs in *, but *.mlcc can't be written to"])
+    assert project.run("-m", "ci", "--collect-only").ret == 0
+
+
+@pytest.mark.parametrize(("flags", "environment"), [(["--mlcc-dry-run"], {}), ([], {"MLCC_DRY_RUN": "1"})])
+def test_a_dry_run_prints_every_step_and_does_nothing(make_project, entry, flags, environment) -> None:
     project = make_project(entry("rt-b", lifecycle=SHORT))
-    result = project.run("--mlcc-dry-run", "-n", "2")
+    result = project.run(*flags, "-n", "2", **environment)
     assert result.ret == 0
     lines = [
         "*rt-b (ci, Qwen/Qwen3-0.6B, ml.g5.xlarge, us-west-2)*",
         "*deploy (at most 60 s)*",
         "*cost: nothing on the local AWS*",
         "*nothing was executed*",
+        "1 entry on the local AWS, no cost",
     ]
     result.stdout.fnmatch_lines(lines)
     assert project.events == []

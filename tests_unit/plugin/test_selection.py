@@ -106,5 +106,12 @@ def test_without_a_catalog_the_plugin_says_what_is_missing(project) -> None:
     result.stdout.fnmatch_lines(["*no catalog is configured: give --mlcc-catalog*"])
 
 
+def test_help_is_shown_whatever_is_wrong(project) -> None:
+    (project.path / "catalog" / "e2e.json").write_text("{")
+    result = project.run("--help", MLCC_TARGTE="aws")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*--mlcc-target={local,aws}"])
+
+
 def test_strict_markers_pass(project) -> None:
     assert project.run("--strict-markers", "-m", "ci and not gated", "--collect-only").ret == 0

@@ -39,6 +39,7 @@ def test_dist_each_would_deploy_twice_and_is_refused(project) -> None:
     result = project.run("-n", "2", "--dist", "each")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--dist each would deploy every endpoint once per worker*"])
+    assert "planned, but" not in result.stdout.str()
 
 
 def test_a_worker_that_dies_fails_its_stage_once_and_the_entry_is_still_cleaned(project) -> None:

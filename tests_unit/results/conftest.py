@@ -21,7 +21,6 @@ from pytest_mlcc.errors import FailureClass
 from pytest_mlcc.lifecycle.outcome import Outcome, Result
 from pytest_mlcc.lifecycle.ports import RunInfo
 from pytest_mlcc.lifecycle.stage import plan
-from pytest_mlcc.results.definition import ci_table, history_table
 from pytest_mlcc.results.record import Record
 
 _START_SECONDS = 60
@@ -157,3 +156,39 @@ def make() -> Any:
         record = staticmethod(record_of)
 
     return Makers
+
+
+def ci_table(name: str) -> dict[str, Any]:
+    """One item per configuration; the index answers "which are untested, which were tested before ..."."""
+    return {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": _strings("configId", "testStatus", "lastTestTimestamp"),
+        "KeySchema": _key("configId"),
+        "GlobalSecondaryIndexes": [
+            {
+                "IndexName": "testStatus-lastTestTimestamp-index",
+                "KeySchema": _key("testStatus", "lastTestTimestamp"),
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+    }
+
+
+def history_table(name: str) -> dict[str, Any]:
+    """One item per configuration and run, never changed; run ids sort by time."""
+    return {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": _strings("configId", "runId"),
+        "KeySchema": _key("configId", "runId"),
+    }
+
+
+def _strings(*names: str) -> list[dict[str, str]]:
+    return [{"AttributeName": name, "AttributeType": "S"} for name in names]
+
+
+def _key(partition: str, sort: str | None = None) -> list[dict[str, str]]:
+    key = [{"AttributeName": partition, "KeyType": "HASH"}]
+    return [*key, {"AttributeName": sort, "KeyType": "RANGE"}] if sort else key

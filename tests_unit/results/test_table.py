@@ -14,7 +14,6 @@ from boto3.dynamodb.conditions import Key
 from pytest_mlcc.catalog.entry import Entry
 from pytest_mlcc.errors import ClaimRefused, MlccError
 from pytest_mlcc.lifecycle.outcome import Outcome, Result
-from pytest_mlcc.results.definition import STATUS_INDEX
 from pytest_mlcc.results.record import NEVER
 from pytest_mlcc.results.table import Table, Written
 
@@ -29,7 +28,7 @@ def table(dynamodb: Any, tables: tuple[str, str]) -> Table:
 
 def test_a_table_that_is_not_provisioned_is_told_from_one_that_is(dynamodb: Any, table: Table) -> None:
     assert table.exists()
-    assert not Table(dynamodb, "no-such-table").exists()
+    assert not Table(dynamodb, "no-such-table", table.history_name).exists()
 
 
 def test_a_table_that_can_not_be_asked_is_an_error_not_an_absence() -> None:
@@ -44,10 +43,11 @@ def test_a_table_that_can_not_be_asked_is_an_error_not_an_absence() -> None:
         aws_secret_access_key="x",
         config=Config(retries={"total_max_attempts": 1}, connect_timeout=1),
     )
+    table = Table(nobody, "mlcc-ci-table", "mlcc-ci-history")
     with pytest.raises(MlccError, match="can't look for table mlcc-ci-table"):
-        Table(nobody).exists()
+        table.exists()
     with pytest.raises(MlccError, match="can't read 94dd"):
-        Table(nobody).get(CONFIG_ID)
+        table.get(CONFIG_ID)
 
 
 def test_claim_write_and_read_back(table: Table, entry: Entry, make: Any) -> None:
@@ -71,7 +71,8 @@ def test_boto3_and_the_index_read_what_we_wrote(endpoint_url: str, tables: tuple
     resource = boto3.resource(
         "dynamodb", endpoint_url=endpoint_url, region_name="us-west-2", aws_access_key_id="123456789012", aws_secret_access_key="local"
     ).Table(tables[0])
-    found = resource.query(IndexName=STATUS_INDEX, KeyConditionExpression=Key("testStatus").eq("fail-tune-sft"))["Items"]
+    failed = Key("testStatus").eq("fail-tune-sft")
+    found = resource.query(IndexName="testStatus-lastTestTimestamp-index", KeyConditionExpression=failed)["Items"]
     assert [item["configId"] for item in found] == [CONFIG_ID]
     assert found[0]["lastTestDuration"] == 11
     assert float(found[0]["cost"]) == 0.41

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import uuid
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +62,15 @@ def source_zip(folder: Path) -> bytes:
 def ensure_bucket(work: Work) -> None:
     """The account's artifacts bucket, made if it is not there. It is shared, holds no secrets, and outlives the run."""
     s3, bucket = work.client("s3"), work.names.bucket
+    # Its name can be guessed: whoever else owns a bucket of this name (403) must not get our files.
+    look = partial(attempt, s3.head_bucket, refusals=("404", "NoSuchBucket"), Bucket=bucket, ExpectedBucketOwner=work.names.account)
     with translated(f"create bucket {bucket}"):
-        if attempt(s3.head_bucket, refusals=("404", "NoSuchBucket"), Bucket=bucket) is None:
-            place = {} if work.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": work.region}}
-            attempt(s3.create_bucket, refusals=("BucketAlreadyOwnedByYou",), Bucket=bucket, **place)
+        if look() is not None:
+            return
+        place = {} if work.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": work.region}}
+        # OperationAborted: another entry of this run is creating it at this very moment.
+        attempt(s3.create_bucket, refusals=("BucketAlreadyOwnedByYou", "OperationAborted"), Bucket=bucket, **place)
+        work.wait(look, done=bool, what=f"bucket {bucket}", show=lambda found: "is there" if found else "is not there yet")
 
 
 def _ensure_repository(work: Work) -> None:
@@ -111,7 +118,7 @@ def _start(work: Work, key: str, tag: str) -> Mapping[str, Any]:
             sourceLocationOverride=f"{work.names.bucket}/{key}",
             environmentVariablesOverride=[{"name": name, "value": value, "type": "PLAINTEXT"} for name, value in variables.items()],
             timeoutInMinutesOverride=minutes,
-            idempotencyToken=tag,
+            idempotencyToken=uuid.uuid4().hex,  # for the retries of this one call: a re-run of the stage wants a build of its own
         )
     started: Mapping[str, Any] = answer["build"]
     work.log(f"build {started['id']} started")
@@ -120,16 +127,10 @@ def _start(work: Work, key: str, tag: str) -> Mapping[str, Any]:
 
 def _await(work: Work, build_id: str) -> Mapping[str, Any]:
     codebuild = work.client("codebuild")
-
-    def look() -> Mapping[str, Any]:
-        with translated(f"look at build {build_id}"):
-            found: Mapping[str, Any] = codebuild.batch_get_builds(ids=[build_id])["builds"][0]
-            return found
-
-    found = work.wait(
-        look,
-        done=lambda one: one["buildStatus"] != "IN_PROGRESS",
+    found = work.watch(
+        lambda: codebuild.batch_get_builds(ids=[build_id])["builds"][0],
         what=f"build {build_id}",
+        done=lambda one: one["buildStatus"] != "IN_PROGRESS",
         show=lambda one: f"{one['buildStatus']}, {one.get('currentPhase', 'SUBMITTED')}",
     )
     if found["buildStatus"] != "SUCCEEDED":

@@ -44,17 +44,11 @@ def component_environment(work: Work) -> Mapping[str, str]:
 
 def await_component(work: Work, name: str) -> Mapping[str, Any]:
     """Wait until an inference component is InService. Raises StageError with its FailureReason and its container's log."""
-    sagemaker = work.client("sagemaker")
-
-    def look() -> Mapping[str, Any]:
-        with translated(f"look at inference component {name}"):
-            found: Mapping[str, Any] = sagemaker.describe_inference_component(InferenceComponentName=name)
-            return found
-
-    found = work.wait(
-        look,
-        done=lambda one: one["InferenceComponentStatus"] in ("InService", "Failed"),
+    found = work.watch(
+        work.client("sagemaker").describe_inference_component,
+        InferenceComponentName=name,
         what=f"inference component {name}",
+        done=lambda one: one["InferenceComponentStatus"] in ("InService", "Failed"),
         show=lambda one: str(one["InferenceComponentStatus"]),
     )
     if found["InferenceComponentStatus"] == "Failed":
@@ -82,16 +76,11 @@ def _create_endpoint(work: Work) -> None:
     sagemaker = work.client("sagemaker")
     with translated(f"create endpoint {name}"):
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=work.names.endpoint_config, Tags=work.tags.pairs())
-
-    def look() -> Mapping[str, Any]:
-        with translated(f"look at endpoint {name}"):
-            found: Mapping[str, Any] = sagemaker.describe_endpoint(EndpointName=name)
-            return found
-
-    found = work.wait(
-        look,
-        done=lambda one: one["EndpointStatus"] in ("InService", "Failed", "OutOfService"),
+    found = work.watch(
+        sagemaker.describe_endpoint,
+        EndpointName=name,
         what=f"endpoint {name}",
+        done=lambda one: one["EndpointStatus"] in ("InService", "Failed", "OutOfService"),
         show=lambda one: str(one["EndpointStatus"]),
     )
     if found["EndpointStatus"] != "InService":

@@ -44,7 +44,7 @@ def _manifest(work: Work, tag: str) -> Mapping[str, Any]:
 
 def _tag(work: Work, image: Mapping[str, Any], tag: str) -> None:
     media = {"imageManifestMediaType": image["imageManifestMediaType"]} if image.get("imageManifestMediaType") else {}
-    again = ("ImageAlreadyExistsException",)  # the stage was run before
+    again = ("ImageAlreadyExistsException", "ImageTagAlreadyExistsException")  # the stage was run before
     with translated(f"tag {REPOSITORY}:{tag}"):
         attempt(
             work.client("ecr").put_image,

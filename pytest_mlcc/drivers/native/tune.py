@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 import threading
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Sdk", "tune"]
 
 _TECHNIQUES = ("sft",)
+
+_SHORTEST_SECONDS = 60
+"""Least running time that a job is given; a stage that has less left gives up before."""
 
 
 class Sdk:
@@ -131,14 +135,17 @@ def _create_group(work: Work) -> str:
 
 
 def _start(work: Work, config: TuneConfig, group: str, sdk: Sdk, accept_eula: Callable[[Entry], bool]) -> str:
+    from sagemaker.core.training.configs import StoppingCondition
     from sagemaker.train import SFTTrainer
     from sagemaker.train.common import TrainingType as SdkTrainingType
 
-    stem, announced = work.names.job_stem, list[str]()
+    stem = work.names.job_stem
     work.intend("s3-prefix", work.names.folder)
     output = f"{work.names.folder}tune/"
     full = config.training_type is TrainingType.FULL_RANK
-    announcing = sdk.announcing(lambda name: announced.append(work.intend("training-job", name)))
+    mlflow = work.options.mlflow_arn or _mlflow_app(work)
+    seconds = max(_SHORTEST_SECONDS, math.ceil(work.context.deadline.remaining()))
+    announcing = sdk.announcing(lambda name: work.intend("training-job", name))
     with translated(f"start training job {stem}"), _sdk_errors(stem), _swept(), announcing:
         trainer = SFTTrainer(
             model=config.tune_id,
@@ -147,15 +154,35 @@ def _start(work: Work, config: TuneConfig, group: str, sdk: Sdk, accept_eula: Ca
             training_dataset=config.dataset,
             s3_output_path=output,
             accept_eula=accept_eula(work.entry),
-            mlflow_resource_arn=work.options.mlflow_arn,
+            mlflow_resource_arn=mlflow,
+            # AWS's default is a day; the job has to end by itself where nobody is left to stop it.
+            stopping_condition=StoppingCondition(max_runtime_in_seconds=seconds),
             role=work.role_arn(work.options.role),
             sagemaker_session=sdk.session(work.region),
             base_job_name=stem,
             tags=work.tags.lower_pairs(),  # the SDK's own Tag is another class than the one that its create() wants
         )
-        trainer.train(wait=False)
-    work.log(f"training job {announced[-1]} started: {config.tune_id} on {config.dataset}, output {output}")
-    return announced[-1]
+        created = trainer.train(wait=False)
+    # Announced already; said again, because a job that the SDK made by another way than our session would stand in no ledger.
+    job = work.intend("training-job", str(created.training_job_name))
+    work.log(f"training job {job} started: {config.tune_id} on {config.dataset}, output {output}")
+    return job
+
+
+def _mlflow_app(work: Work) -> str | None:
+    """The account's MLflow app, if it is ready. Where none is, the SDK would make one and a bucket for it, which stand in no ledger.
+
+    The local AWS has none and lets nobody make one; training goes on without.
+    """
+    with translated("look for an MLflow app"):
+        pages = work.client("sagemaker").get_paginator("list_mlflow_apps").paginate()
+        ready = [str(app["Arn"]) for page in pages for app in page["Summaries"] if app["Status"] in ("Created", "Updated")]
+    if not ready and work.aws.target != "local":
+        raise StageError(
+            f"fine-tuning reports to an MLflow app, and account {work.names.account} has none in {work.region} that is ready: "
+            "create one (aws sagemaker create-mlflow-app), or name an app or tracking server with --mlcc-mlflow-arn"
+        )
+    return ready[0] if ready else None
 
 
 @contextmanager
@@ -180,17 +207,11 @@ def _sdk_errors(job: str) -> Iterator[None]:
 
 
 def _await(work: Work, job: str) -> Mapping[str, Any]:
-    sagemaker = work.client("sagemaker")
-
-    def look() -> Mapping[str, Any]:
-        with translated(f"look at training job {job}"):
-            found: Mapping[str, Any] = sagemaker.describe_training_job(TrainingJobName=job)
-            return found
-
-    found = work.wait(
-        look,
-        done=lambda one: one["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"),
+    found = work.watch(
+        work.client("sagemaker").describe_training_job,
+        TrainingJobName=job,
         what=f"training job {job}",
+        done=lambda one: one["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"),
         show=_progress,
     )
     if found["TrainingJobStatus"] != "Completed":

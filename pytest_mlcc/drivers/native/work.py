@@ -111,8 +111,35 @@ class Work:
         deadline, interval = self.context.deadline, self.aws.interval
         return wait_until(look, done=done, deadline=deadline, what=what, interval=interval, show=show, log=self.log)
 
+    def watch(
+        self,
+        describe: Callable[..., Mapping[str, Any]],
+        *,
+        what: str,
+        done: Callable[[Mapping[str, Any]], bool],
+        show: Callable[[Mapping[str, Any]], str],
+        **name: str,
+    ) -> Mapping[str, Any]:
+        """What a Describe call says of ``name`` once ``done`` holds for it."""
+
+        def look() -> Mapping[str, Any]:
+            with translated(f"look at {what}"):
+                return describe(**name)
+
+        return self.wait(look, done=done, what=what, show=show)
+
     def log_tail(self, group: str, stream: str = "", *, lines: int = 40) -> str:
-        """The last lines of a CloudWatch log: of the newest stream whose name begins with ``stream``; empty if there is none yet."""
+        """The last lines of a CloudWatch log: of the newest stream whose name begins with ``stream``; empty if there is none yet.
+
+        Empty too where it can't be read, and the stage's log says why: it is asked for to explain a failure, never to hide it.
+        """
+        try:
+            return self._log_tail(group, stream, lines)
+        except StageError as error:
+            self.log(str(error))
+            return ""
+
+    def _log_tail(self, group: str, stream: str, lines: int) -> str:
         logs = self.client("logs")
         with translated(f"read the log {group}"):
             narrowed = {"logStreamNamePrefix": stream} if stream else {}

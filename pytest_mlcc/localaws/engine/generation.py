@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from pytest_mlcc.localaws.engine.model import LoadedAdapter, ServedModel
 from pytest_mlcc.localaws.engine.refusal import Refusal
 from pytest_mlcc.localaws.engine.request import ChatRequest, Sampling
 from pytest_mlcc.localaws.engine.supervised import render
 
-__all__ = ["Answer", "Piece", "generate", "prompt_logprobs", "prompt_tokens", "room_for"]
+__all__ = ["Answer", "Piece", "ReadPrompt", "generate", "prompt_tokens", "read_prompt", "room_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +87,22 @@ def room_for(request: ChatRequest, prompt: list[int], context: int) -> int:
     return request.max_tokens if request.max_tokens is not None else room
 
 
-def generate(model: ServedModel, request: ChatRequest, prompt: list[int], *, limit: int, adapter: LoadedAdapter | None) -> Iterator[Piece]:
-    """The answer, a piece for each token; the last piece has the finish reason."""
-    cache, text = model.new_cache(), _Text(model, request.stop)
+def generate(
+    model: ServedModel,
+    request: ChatRequest,
+    prompt: list[int],
+    *,
+    limit: int,
+    adapter: LoadedAdapter | None,
+    read: ReadPrompt | None = None,
+) -> Iterator[Piece]:
+    """The answer, a piece for each token; the last piece has the finish reason. A prompt that was ``read`` is not read again."""
+    cache, text = read.cache if read else model.new_cache(), _Text(model, request.stop)
     ends = set(request.stop_token_ids) | (set() if request.ignore_eos else {int(model.tokenizer.eos_token_id)})
     chooser = _Chooser(request.sampling)
     fresh = prompt
     for count in range(1, limit + 1):
-        scores = model.logits(fresh, cache, adapter)
+        scores = read.scores if read and count == 1 else model.logits(fresh, cache, adapter)
         token = chooser.choose(scores)
         if token in ends:
             yield Piece(text.rest(), None, count, "stop")
@@ -179,28 +188,42 @@ def _entry(model: ServedModel, token: int, value: float) -> dict[str, Any]:
     return {"token": text, "logprob": _finite(value), "bytes": list(text.encode())}
 
 
-def prompt_logprobs(model: ServedModel, prompt: list[int], top: int, *, adapter: LoadedAdapter | None) -> list[dict[str, Any] | None]:
-    """vLLM's ``prompt_logprobs``: null for the first token, then for each the token itself and the ``top`` likeliest.
+@dataclass(frozen=True, slots=True)
+class ReadPrompt:
+    """A prompt the model has gone through: its cache, the scores of the next token, and vLLM's ``prompt_logprobs``."""
+
+    cache: DynamicCache
+    scores: Tensor
+    logprobs: list[dict[str, Any] | None]
+
+
+def read_prompt(model: ServedModel, prompt: list[int], top: int, *, adapter: LoadedAdapter | None) -> ReadPrompt:
+    """Read a prompt and judge its tokens: null for the first, then for each the token itself and the ``top`` likeliest.
 
     Keys are token ids, ranks start at 1, logarithms are natural; ``top`` -1 means the whole vocabulary.
     """
-    out: list[dict[str, Any] | None] = [None]
-    for token, values in model.prompt_logprobs(prompt, adapter):
-        order = values.topk(len(values) if top < 0 else min(top, len(values))).indices.tolist()
-        ranks = {other: rank for rank, other in enumerate(order, start=1)}
-        ranks.setdefault(token, int((values > values[token]).sum()) + 1)
-        listed = sorted(ranks, key=lambda other: other != token)  # the prompt's own token first, as vLLM lists it
-        out.append(
-            {
-                str(other): {
-                    "logprob": _finite(float(values[other])),
-                    "rank": ranks[other],
-                    "decoded_token": _decode(model, other),
-                }
-                for other in listed
-            }
-        )
-    return out
+    cache, logprobs = model.new_cache(), list[dict[str, Any] | None]([None])
+    scores = torch.empty(0, 0)
+    for tokens, scores in model.read(prompt, cache, adapter):
+        values = torch.log_softmax(scores[: len(tokens)], -1)
+        logprobs += _judged(model, tokens, values, top=values.shape[1] if top < 0 else min(top, values.shape[1]))
+    return ReadPrompt(cache, scores[-1], logprobs)
+
+
+def _judged(model: ServedModel, tokens: list[int], values: Tensor, *, top: int) -> Iterator[dict[str, Any]]:
+    own = values.gather(1, torch.tensor(tokens, dtype=torch.long)[:, None])
+    own_ranks = ((values > own).sum(1) + 1).tolist()
+    best = values.topk(top)
+    for token, value, rank, others, likely in zip(
+        tokens, own[:, 0].tolist(), own_ranks, best.indices.tolist(), best.values.tolist(), strict=True
+    ):
+        listed = {other: (score, place) for place, (other, score) in enumerate(zip(others, likely, strict=True), start=1)}
+        # the prompt's own token first, as vLLM lists it
+        listed = {token: listed.get(token, (value, rank))} | listed
+        yield {
+            str(other): {"logprob": _finite(score), "rank": place, "decoded_token": _decode(model, other)}
+            for other, (score, place) in listed.items()
+        }
 
 
 def _decode(model: ServedModel, token: int) -> str:

@@ -66,11 +66,17 @@ class EngineChild:
         self._connection = connection
         self._received = received
         self._code: int | None = None
-        self._lock = threading.Lock()
+        self._orphaned = False
+        self._lock = threading.RLock()  # a signal handler may ask in the middle of a wait of its own thread
 
     def fileno(self) -> int:
         """The connection's descriptor: readable when the child has ended."""
         return self._connection.fileno()
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the child ended because the warm parent did."""
+        return self._orphaned
 
     def poll(self) -> int | None:
         """The exit code (negative: killed by that signal), or None while the child runs."""
@@ -124,6 +130,7 @@ class EngineChild:
                 self._code = json.loads(line).get("rc", self._code)
         if not data and self._code is None:
             self._code = _KILLED  # the warm parent died, and its children die with it
+            self._orphaned = True
 
 
 def _receive(connection: socket.socket) -> bytes:
@@ -240,6 +247,10 @@ class EngineProcess:
     def alive(self) -> bool:
         """True while the warm parent runs."""
         return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Wait for the parent's end; its exit code."""
+        return self._process.wait()
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until the parent is warm. Raises LocalAwsError if it ends or takes longer than ``timeout`` seconds."""

@@ -1,6 +1,8 @@
 """A twin in memory with the adapters loaded on it: one forward step at a time, one lock around the weights.
 
-The lock is held for a step, never for an answer, so a slow reader of a stream can't block the other requests.
+The lock is held for a step, never for an answer, so a slow reader of a stream can't block the other requests. An adapter
+is kept as the weights it makes of the base's (peft merges them once, at loading); to use it is to point the model at those.
+That costs nothing per token, where peft's own layers cost a third more (twice as much on experts), and leaves the base exact.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast
 
@@ -66,7 +68,7 @@ def lora_config(*, rank: int, alpha: float, modules: list[str], parameters: list
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """An adapter in memory: the name users know, peft's own name for it, and where it came from."""
+    """An adapter in memory: the name users know, the key of its weights, and where it came from."""
 
     name: str
     key: str
@@ -82,8 +84,11 @@ class ServedModel:
         self.created = int(time.time())
         self.base, self.tokenizer = load_twin(twin)
         self.places = places_of(self.base, digest=base_digest(twin))
-        self._wrapped: PeftModel | None = None
-        self._active: tuple[str | None] | None = None  # None: not known, switch before use
+        parameters = dict(self.base.named_parameters())
+        names = [*(f"{module}.weight" for module in self.places.linear), *self.places.experts]
+        self._parameters = {name: parameters[name] for name in names}
+        self._weights: dict[str | None, Mapping[str, Tensor]] = {None: {name: parameters[name].data for name in names}}
+        self._active: str | None = None
         self._loaded: dict[str, LoadedAdapter] = {}
         self._lock = threading.Lock()
 
@@ -112,22 +117,22 @@ class ServedModel:
                     f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, "
                     "set 'load_inplace' to True."
                 )
-            # peft makes module names of adapter names, and a dot or a slash in one breaks torch.
-            fresh = LoadedAdapter(name, "a" + uuid.uuid4().hex[:12], source, int(time.time()))
-            self._put_on(fresh.key, adapter)
+            fresh = LoadedAdapter(name, uuid.uuid4().hex, source, int(time.time()))
+            self._weights[fresh.key] = self._merged(adapter)
             previous = self._loaded.pop(name, None)
             self._loaded[name] = fresh
             if previous is not None:
-                self._take_off(previous.key)
+                self._forget(previous.key)
 
     def unload(self, name: str) -> None:
         """Take an adapter off; the base is then exactly as before. Raises Refusal (404) if it isn't loaded."""
         with self._lock:
             if name not in self._loaded:
                 raise Refusal(HTTPStatus.NOT_FOUND, f"The lora adapter '{name}' cannot be found.", param="lora_name")
-            self._take_off(self._loaded.pop(name).key)
+            self._forget(self._loaded.pop(name).key)
 
-    def _put_on(self, key: str, adapter: Adapter) -> None:
+    def _merged(self, adapter: Adapter) -> Mapping[str, Tensor]:
+        """The weights that take LoRA with ``adapter`` added to them, by peft; the model is left as it was."""
         config = lora_config(
             rank=adapter.rank,
             alpha=adapter.alpha,
@@ -135,24 +140,29 @@ class ServedModel:
             parameters=list(adapter.target_parameters),
             rslora=adapter.rslora,
         )
-        if self._wrapped is None:
-            self._wrapped = get_peft_model(self.base, config, adapter_name=key)
-        else:
-            self._wrapped.add_adapter(key, config)
-        assert self._wrapped is not None
-        set_peft_model_state_dict(self._wrapped, dict(adapter.tensors), adapter_name=key)
-        self._wrapped.requires_grad_(False)
-        self._wrapped.eval()
-        self._active = None
+        self._use({name: weight.clone() for name, weight in self._weights[None].items()})  # peft adds in place
+        try:
+            wrapped: Any = get_peft_model(self.base, config)
+            try:
+                set_peft_model_state_dict(wrapped, dict(adapter.tensors))
+                wrapped.merge_adapter()
+            finally:
+                self.base = wrapped.unload()
+            self.base.requires_grad_(False)
+            return {name: parameter.data for name, parameter in self._parameters.items()}
+        finally:
+            self._use(self._weights[None])
+            self._active = None
 
-    def _take_off(self, key: str) -> None:
-        assert self._wrapped is not None
-        if self._loaded:
-            self._wrapped.delete_adapter(key)
-        else:
-            self.base = self._wrapped.unload()
-            self._wrapped = None
-        self._active = None
+    def _use(self, weights: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.data = weights[name]
+
+    def _forget(self, key: str) -> None:
+        if self._active == key:
+            self._use(self._weights[None])
+            self._active = None
+        del self._weights[key]
 
     @contextmanager
     def _using(self, adapter: LoadedAdapter | None) -> Iterator[Any]:
@@ -160,21 +170,11 @@ class ServedModel:
         with self._lock, torch.inference_mode():
             if adapter is not None and self._loaded.get(adapter.name) != adapter:
                 raise Refusal(HTTPStatus.NOT_FOUND, f"The model `{adapter.name}` was unloaded.", param="model")
-            if self._wrapped is not None:
-                self._switch(None if adapter is None else adapter.key)
+            key = None if adapter is None else adapter.key
+            if self._active != key:
+                self._use(self._weights[key])
+                self._active = key
             yield self.base
-
-    def _switch(self, key: str | None) -> None:
-        """Put adapter ``key``, or none, in effect. peft walks all modules to do it, so only when it changes."""
-        assert self._wrapped is not None
-        if self._active == (key,):
-            return
-        if key is None:
-            self._wrapped.base_model.disable_adapter_layers()
-        else:
-            self._wrapped.base_model.enable_adapter_layers()
-            self._wrapped.set_adapter(key, inference_mode=True)
-        self._active = (key,)
 
     def logits(self, ids: list[int], cache: DynamicCache, adapter: LoadedAdapter | None) -> Tensor:
         """Scores of the token after ``ids``, which ``cache`` then holds too."""
@@ -184,16 +184,17 @@ class ServedModel:
         scores: Tensor = output.logits[0, -1].float()
         return scores
 
-    def prompt_logprobs(self, ids: list[int], adapter: LoadedAdapter | None) -> Iterator[tuple[int, Tensor]]:
-        """For each token of ``ids`` but the first: the token, and the log probabilities the model had for its place."""
-        cache, position = self.new_cache(), 0
+    def read(self, ids: list[int], cache: DynamicCache, adapter: LoadedAdapter | None) -> Iterator[tuple[list[int], Tensor]]:
+        """Put ``ids`` into the empty ``cache``, piece by piece: the tokens that follow the piece's own, and the scores for their places.
+
+        The last piece has one row more than tokens: the scores of what would come next.
+        """
+        done = 0
         for piece in _pieces(ids):
             with self._using(adapter) as model:
                 scores = model(input_ids=piece, past_key_values=cache, use_cache=True).logits[0].float()
-            for row in torch.log_softmax(scores, -1):
-                position += 1
-                if position < len(ids):
-                    yield ids[position], row
+            done += len(scores)
+            yield ids[done - len(scores) + 1 : done + 1], scores
 
     def new_cache(self) -> DynamicCache:
         """An empty key-value cache for one answer."""

@@ -250,15 +250,17 @@ class _Handler(BaseHTTPRequestHandler):
         served = self.server.served
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time())}
         head["model"] = adapter.name if adapter else served.name
-        pieces = generation.generate(served, request, prompt, limit=limit, adapter=adapter)
+        read = None
+        if request.prompt_logprobs is not None and not request.stream:
+            read = generation.read_prompt(served, prompt, request.prompt_logprobs, adapter=adapter)
+        pieces = generation.generate(served, request, prompt, limit=limit, adapter=adapter, read=read)
         if request.stream:
             self._stream(_chunks(head, request, pieces, len(prompt)))
             return
         answer = generation.Answer.of(pieces)
         reply = _completion(head, answer, len(prompt))
-        if request.prompt_logprobs is not None:
-            top = request.prompt_logprobs
-            reply["prompt_logprobs"] = generation.prompt_logprobs(served, prompt, top, adapter=adapter)
+        if read is not None:
+            reply["prompt_logprobs"] = read.logprobs
         self._send(HTTPStatus.OK, reply)
 
     def _send(self, status: HTTPStatus, body: Mapping[str, Any] | str) -> None:

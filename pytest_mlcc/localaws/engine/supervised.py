@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,11 +108,35 @@ def batches(examples: Sequence[Example], pad: int, *, rows: int = 16) -> list[Ba
 def answer_logprobs(model: Any, batch: Batch) -> Tensor:
     """Log probability (natural log) of each answer token under teacher forcing.
 
-    The vocabulary head runs on answer positions only: most of a batch is prompt, and nothing there is learned.
+    The last layer's MLP and the vocabulary head run on answer positions only: most of a batch is prompt, where nothing is
+    learned, and past the last attention no position sees another.
     """
-    hidden = model.model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).last_hidden_state
+    with _only_where(batch.keep, model.model.layers[-1].mlp):
+        hidden = model.model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).last_hidden_state
     logits = model.lm_head(hidden[batch.keep])
     return functional.log_softmax(logits.float(), -1).gather(1, batch.targets[:, None])[:, 0]
+
+
+@contextmanager
+def _only_where(keep: Tensor, module: torch.nn.Module) -> Iterator[None]:
+    """Inside, ``module``, which treats each position by itself, computes the positions of ``keep``; it gives zero elsewhere."""
+    places = keep.flatten().nonzero()[:, 0]
+
+    def narrow(_module: torch.nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0].flatten(0, 1).index_select(0, places)[None],)
+
+    def widen(_module: torch.nn.Module, _inputs: object, output: Any) -> Any:
+        kept = output[0] if isinstance(output, tuple) else output  # experts give the router's scores, too
+        width = kept.shape[-1]
+        whole = kept.new_zeros(keep.numel(), width).index_copy(0, places, kept.view(-1, width)).view(*keep.shape, width)
+        return (whole, *output[1:]) if isinstance(output, tuple) else whole
+
+    hooks = [module.register_forward_pre_hook(narrow), module.register_forward_hook(widen)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:

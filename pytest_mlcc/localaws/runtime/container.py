@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import shutil
 import subprocess
 import threading
@@ -24,6 +25,8 @@ _PING_SECONDS = 2.0  # AWS: the container must answer /ping within 2 s
 _SAFE_PORTS = "32000-32767"
 _STOP_GRACE_SECONDS = 30.0  # AWS: SIGTERM, and SIGKILL 30 s later
 _TAIL_BYTES = 16384
+
+log = logging.getLogger(__name__)
 
 
 class ContainerState(StrEnum):
@@ -103,6 +106,9 @@ class Container:
             self._run()
         except (ImageError, CommandError, OSError) as error:
             self._fail(str(error))
+        except Exception as error:  # a container must end with a reason, whatever its watcher died of
+            log.exception("the container for %s could not be watched", self.request.label)
+            self._fail(f"The container for {self.request.label} failed inside the local AWS: {type(error).__name__}: {error}")
         finally:
             stopping = self._stopping.is_set()
             self._over.set()
@@ -132,6 +138,7 @@ class Container:
 
     def _spawn(self) -> subprocess.Popen[bytes] | None:
         request = self.request
+        request.work.mkdir(parents=True, exist_ok=True)
         image = unpack(request.image, context=self._context)
         sandbox = Sandbox(image.rootfs, request.work, image.workdir or "/")
         start_in = sandbox.prepare()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -106,3 +107,51 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
     with pinned(server.endpoint_url, server.region, server.account):
         yield Lives(Aws("local", server.region, server.endpoint_url), tmp_path_factory.mktemp("lives"))
     launch.release(project, os.getpid())
+
+
+class _Body:
+    """The unread body of an answer, as botocore wants it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self) -> Iterator[bytes]:
+        yield self._body
+
+
+class Instead:
+    """Lets the next requests of an operation be answered by somebody other than the local AWS; all else goes there as ever."""
+
+    def __init__(self) -> None:
+        self._undo: list[Any] = []
+
+    def of(self, client: Any, operation: str, status: int, code: str, message: str = "", *, times: int = 1, then: Any = None) -> list[str]:
+        """The next ``times`` answers are this error; or, for status 200, the JSON object ``then``. Returns the URLs so answered."""
+        from botocore.awsrequest import AWSResponse
+
+        answered: list[str] = []
+        xml = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        is_s3 = client.meta.service_model.service_name == "s3"
+        text = json.dumps(then) if then is not None else xml if is_s3 else json.dumps({"__type": code, "message": message})
+
+        def answer(request: Any, **_more: Any) -> Any:
+            if len(answered) == times:
+                return None
+            answered.append(request.url)
+            return AWSResponse(request.url, status, {}, _Body(text.encode()))
+
+        event = f"before-send.{client.meta.service_model.service_id.hyphenize()}.{operation}"
+        client.meta.events.register_first(event, answer)
+        self._undo.append(lambda: client.meta.events.unregister(event, answer))
+        return answered
+
+    def end(self) -> None:
+        for undo in self._undo:
+            undo()
+
+
+@pytest.fixture
+def instead() -> Iterator[Instead]:
+    answers = Instead()
+    yield answers
+    answers.end()

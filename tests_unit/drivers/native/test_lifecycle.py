@@ -41,14 +41,15 @@ def unannounced(lives: Any) -> list[str]:
         "CreateInferenceComponent": ("inference-component", "InferenceComponentName"),
         "CreateTrainingJob": ("training-job", "TrainingJobName"),
         "CreateModelPackageGroup": ("model-package-group", "ModelPackageGroupName"),
-        "PutImage": ("image", "imageTag"), "StartBuild": ("codebuild-build", "idempotencyToken"), "PutObject": ("s3-prefix", "Key"),
+        "PutImage": ("image", "imageTag"), "StartBuild": ("codebuild-build", ""), "PutObject": ("s3-prefix", "Key"),
     }  # fmt: skip
 
     def check(params: dict[str, Any], model: Any, **_more: Any) -> None:
         if model.name not in kinds or params.get("Bucket") == "mlcc-e2e-datasets":  # the tests' own
             return
         kind, key = kinds[model.name]
-        name = f"s3://{params['Bucket']}/{params['Key']}" if kind == "s3-prefix" else params[key]
+        tags = {one["value"] for one in params.get("environmentVariablesOverride", []) if one["name"] == "IMAGE_TAG"}
+        name = f"s3://{params['Bucket']}/{params['Key']}" if kind == "s3-prefix" else params[key] if key else tags.pop()
         named = [one.name for ledger in lives.ledgers() for one in ledger.open() if one.kind == kind]
         if not any(name.startswith(one) if kind == "s3-prefix" else one.endswith(name) for one in named):
             found.append(f"{model.name} {name}")
@@ -94,6 +95,18 @@ def test_everything_is_tagged_with_run_entry_owner_and_expiry(served: Any) -> No
     ):
         tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
         assert {key: tags[f"mlcc:{key}"] for key in names} == names
+        assert tags["mlcc:expires"].endswith("Z")
+
+
+def test_a_training_job_is_tagged_and_ends_by_itself(tuned: Any) -> None:
+    """If this machine is lost, the reaper finds it by its tags, and nobody pays for the day that AWS would let it run."""
+    sagemaker = tuned.aws.client("sagemaker")
+    job = sagemaker.describe_training_job(TrainingJobName=tuned.facts["tune-sft"]["job"])
+    assert job["StoppingCondition"]["MaxRuntimeInSeconds"] == 60  # the stage's own time
+    group = sagemaker.describe_model_package_group(ModelPackageGroupName=tuned.facts["tune-sft"]["model_package_group"])
+    for arn in (job["TrainingJobArn"], group["ModelPackageGroupArn"]):
+        tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+        assert tags["mlcc:run"] == tuned.run.run_id
         assert tags["mlcc:expires"].endswith("Z")
 
 

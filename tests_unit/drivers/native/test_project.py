@@ -65,6 +65,12 @@ def test_the_buildspec_reports_the_digest_it_pushed(tmp_path: Path) -> None:
     assert "{{index .RepoDigests 0}}" in str(spec["phases"]["post_build"])
 
 
+def test_the_image_is_one_manifest(tmp_path: Path) -> None:
+    """With attestations BuildKit pushes an index, which SageMaker can't serve and whose parts stay when its tag is deleted."""
+    spec = yaml.safe_load((Path(project.generate(work(tmp_path))["project"]) / "buildspec.yml").read_text())
+    assert spec["env"]["variables"] == {"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+
+
 def test_values_of_the_catalog_are_data_in_every_file(tmp_path: Path) -> None:
     """A model name must neither end the quotes of a Dockerfile nor be expanded or executed anywhere."""
     nasty = """a"b$HOME`id`\\{{7*7}}'#"""

@@ -36,6 +36,7 @@ class CodeBuildService(Service):
         """Take back what ``snapshot`` gave before the server stopped."""
         super().restore(data)
         self.builds.fault_unfinished()
+        self.builds.forget_old()
 
 
 def service(context: ServerContext) -> CodeBuildService:

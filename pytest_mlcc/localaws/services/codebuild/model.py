@@ -13,6 +13,7 @@ from pytest_mlcc.localaws.store import Record, Store
 __all__ = ["BUILD", "PROJECT", "Builds", "build_record", "merged_environment", "with_overrides"]
 
 PROJECT, BUILD = "project", "build"
+_BUILDS_KEPT = 300
 _CONSOLE = "https://console.aws.amazon.com/cloudwatch/home?region={region}"
 
 #: StartBuild's overrides and the member of the project each replaces.
@@ -143,6 +144,12 @@ class Builds:
             for record in self.store.rows(region, BUILD):
                 if not record["buildComplete"]:
                     self.finish(region, record["id"], "FAULT")
+
+    def forget_old(self) -> None:
+        """Keep the newest builds only, as AWS forgets those of a year ago: each run adds a dozen."""
+        for region in self.store.regions():
+            for record in self.store.rows(region, BUILD)[:-_BUILDS_KEPT]:
+                self.store.remove(region, BUILD, record["id"])
 
 
 def _end_last_phase(record: Record, status: str, contexts: list[dict[str, str]]) -> None:

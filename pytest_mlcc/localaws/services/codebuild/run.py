@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shlex
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,22 +50,27 @@ class BuildRun:
 
     def __call__(self) -> None:
         """Carry the build out; whatever happens its record ends, its directory goes and no process stays."""
-        self.work = Path(tempfile.mkdtemp(dir=self.scratch))
+        self.work = self.scratch / uuid.uuid4().hex
         names = self.record["logs"]
         stream = LogStream(self.client("logs"), group=names["groupName"], stream=names["streamName"])
         self._stream = stream
         status = "FAULT"
         facts: dict[str, Any] = {}
         try:
+            self.work.mkdir()
             status, facts = self._carry_out()
         except Exception as error:
             log.exception("build %s failed inside the server", self.record["id"])
-            self._emit(f"[Container] {type(error).__name__}: {error}")
+            with contextlib.suppress(Exception):  # the log may be what failed, and its failure is known now
+                self._emit(f"[Container] {type(error).__name__}: {error}")
         finally:
             if self._process is not None:
                 self._process.close()
             shutil.rmtree(self.work, ignore_errors=True)
-            stream.flush()
+            try:
+                stream.flush()
+            except Exception:  # a build ends, whether or not its last lines could be kept
+                log.warning("the log of build %s could not be written", self.record["id"], exc_info=True)
             self.builds.finish(self.region, self.record["id"], self._ended_by or status, **facts)
 
     def _emit(self, line: str) -> None:

@@ -76,6 +76,7 @@ class SageMaker:
         self._control.restore(data)
         self._components.resume()
         self._endpoints.resume()
+        self._jobs.forget_old()
 
     def activity(self) -> dict[str, int]:
         """Counts of what runs, by kind."""

@@ -39,10 +39,8 @@ class Hosting:
         self._work = ThreadPoolExecutor(16, thread_name_prefix="hosting")
 
     def scratch(self, name: str) -> Path:
-        """A new directory of the service's own, on this machine's disk."""
-        path = self._context.state_dir / "runtime" / f"{name[:24]}-{uuid.uuid4().hex[:8]}"
-        path.mkdir(parents=True)
-        return path
+        """A directory of the service's own, on this machine's disk; who uses it makes it, and says why if that fails."""
+        return self._context.state_dir / "runtime" / f"{name[:24]}-{uuid.uuid4().hex[:8]}"
 
     def start(
         self, owner: Owner, *, container: Mapping[str, Any], label: str, health_seconds: float, log_group: str,

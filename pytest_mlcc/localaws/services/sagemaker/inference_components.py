@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from pytest_mlcc.localaws.runtime.container import Container, ContainerState
 from pytest_mlcc.localaws.services.sagemaker.clients import ArtifactError, Clients, unpack_archives
 from pytest_mlcc.localaws.services.sagemaker.endpoints import Endpoints, restart_reason
@@ -214,7 +216,7 @@ class InferenceComponents:
             body = json.dumps({"name": owner[2], "src": str(adapter.files)}).encode()
             self._ask(container, "POST", "/adapters", body=body)
             adapter.loaded = True
-        except (ArtifactError, OSError, http.client.HTTPException) as error:
+        except (ArtifactError, OSError, http.client.HTTPException, BotoCoreError, ClientError) as error:
             reason = f"Failed to load the adapter: {error or type(error).__name__}"
             self._resources.update(owner[0], INFERENCE_COMPONENT, owner[2], _failure=reason[:_REASON_LIMIT])
 

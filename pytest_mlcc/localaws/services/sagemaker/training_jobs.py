@@ -21,6 +21,7 @@ __all__ = ["TrainingJobs"]
 
 _LISTING = Listing(key="TrainingJobSummaries", name="TrainingJobName", status="TrainingJobStatus", ascending=True)
 _DAY_SECONDS = 86400
+_JOBS_KEPT = 300
 _FINAL = ("Completed", "Failed", "Stopped")
 
 
@@ -78,6 +79,12 @@ class TrainingJobs:
         if job is not None:
             self._report(call.region, name, Progress("Stopping", "Stopping", "Stopping the training job"))
             job.stop()
+
+    def forget_old(self) -> None:
+        """After a restart: keep the newest jobs only; they can't be deleted, and each run adds a dozen."""
+        for region in self._resources.store.regions():
+            for record in self._resources.rows(region, TRAINING_JOB)[:-_JOBS_KEPT]:
+                self._resources.remove(region, TRAINING_JOB, record["TrainingJobName"])
 
     def running(self) -> int:
         """How many jobs run."""

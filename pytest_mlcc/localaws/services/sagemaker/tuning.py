@@ -184,6 +184,8 @@ class TuningJob:
                 raise _FailedError(f"InternalServerError: The engine could not start the job: {error}") from error
             code = self._await(child)
         self._ship()
+        if child.orphaned:
+            raise _FailedError("InternalServerError: The engine, the process that trained the model, was killed. Please try again.")
         if code != 0:
             raise _FailedError(self._algorithm_error(failure, code))
         return _final_metrics(metrics)

@@ -94,6 +94,8 @@ def _serve_in_child(socket_path: str, options: dict[str, Any]) -> int:
         signal.signal(number, lambda *_: child.terminate())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     code = child.wait()
+    if child.orphaned:
+        sys.stderr.write("error: the engine, of which this server was a child process, was killed\n")
     return code if code >= 0 else 128 - code
 
 
