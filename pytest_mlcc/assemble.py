@@ -137,6 +137,7 @@ class AwsSite:
         self._plan = plan
         self._aws = aws
         self._guardian: Guardian | None = None
+        self._watched: set[str] = set()
         self._warnings: list[str] = []
         self._unsent: list[str] = []
 
@@ -153,7 +154,7 @@ class AwsSite:
     @cached_property
     def cleaner(self) -> Cleaner:
         """Who deletes what a ledger names."""
-        return AwsCleaner(self._aws)
+        return AwsCleaner(self._aws, account=self._aws.account())
 
     def ledger(self, entry: Entry) -> Ledger:
         """The ledger of one entry in this run."""
@@ -166,6 +167,7 @@ class AwsSite:
         if self._guardian is None:
             self._guardian = self._start_guardian()
         self._guardian.begin(self._ledger_path(entry))
+        self._watched.add(entry.id)
 
     def _claim(self, table: Table, entry: Entry) -> None:
         """Claim a configuration; the claim of a run that died on this machine is given back first, or it would hold for hours."""
@@ -177,9 +179,10 @@ class AwsSite:
         table.claim(entry, run, seconds=sum(entry.stage_timeout(stage) for stage in entry.steps))
 
     def end(self, entry: Entry) -> None:
-        """The entry is clean."""
-        if self._guardian is not None:
+        """The entry is over: the guardian may forget it, unless its ledger still names something that costs money."""
+        if self._guardian is not None and not self.ledger(entry).open():
             self._guardian.end(self._ledger_path(entry))
+            self._watched.discard(entry.id)
 
     def record(self, planned: Planned) -> str:
         """Write the record of an entry; without a CI table, say so once and keep it in the local folder only."""
@@ -216,8 +219,8 @@ class AwsSite:
         return [*self._unsent, *(f"mlcc: results saved in {place}" for place in self._artifacts.places)]
 
     def close(self) -> None:
-        """Everything of this process is clean: the guardian may end."""
-        if self._guardian is not None:
+        """The guardian may go home; on AWS only if nothing is left, else it goes on trying when this process has ended."""
+        if self._guardian is not None and (self._aws.target == LOCAL or not self._watched):
             self._guardian.done()
             self._guardian = None
 
@@ -255,7 +258,9 @@ class AwsSite:
         return self._plan.run_dir / "ledger" / f"{entry.id}.jsonl"
 
     def _start_guardian(self) -> Guardian:
-        command = salvage_command(target=self._aws.target, region=self._aws.region, endpoint_url=self._aws.endpoint_url)
+        command = salvage_command(
+            target=self._aws.target, region=self._aws.region, endpoint_url=self._aws.endpoint_url, account=self._aws.account()
+        )
         log = self._plan.run_dir / "logs" / f"guardian-{os.getpid()}.log"
         return Guardian.start(command, log=log, hold=self._hold if self._aws.target == LOCAL else None)
 
