@@ -40,9 +40,14 @@ class Selection:
         result = yield
         if self._cells.items:
             self._narrow(config, items)
-            pulled = self._complete(config, items)
-            self._write_plan(config, items, pulled)
+            self._complete(config, items)
         return result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Items will run (not so for --fixtures): tell the controller, which under xdist collects nothing, what this run is about."""
+        if not (session.config.option.collectonly or self._settings.dry_run):
+            self._write_plan(session.config, session.items)
 
     def _narrow(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep what --mlcc-entry and --mlcc-stage name exactly."""
@@ -62,8 +67,8 @@ class Selection:
                 hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}"
                 raise pytest.UsageError(f"mlcc: --mlcc-stage {name}: no entry has this stage{hint}")
 
-    def _complete(self, config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
-        """Bring along what the chosen stages need, and put everything in order. Returns what was brought along."""
+    def _complete(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Bring along what the chosen stages need, and put everything in order."""
         chosen: dict[str, set[str]] = {}
         first: dict[str, int] = {}
         for position, item in enumerate(items):
@@ -77,7 +82,6 @@ class Selection:
         order = self._order(first, chosen)
         position_of = {item: position for position, item in enumerate(items)}
         items[:] = sorted([*items, *pulled], key=lambda item: order.get(_key(item)) or (position_of.get(item, 0), -1))
-        return pulled
 
     def _missing(self, chosen: dict[str, set[str]]) -> list[pytest.Item]:
         by_id = self._cells.catalog.by_id
@@ -93,16 +97,12 @@ class Selection:
         by_id = self._cells.catalog.by_id
         return {(name, stage.name): (first[name], rank) for name in chosen for rank, stage in enumerate(self._cells.plan(by_id[name]))}
 
-    def _write_plan(self, config: pytest.Config, items: Iterable[pytest.Item], pulled: list[pytest.Item]) -> None:
-        """Tell the controller, which collects nothing under xdist, what this run is about."""
-        if config.option.collectonly or self._settings.dry_run:
-            return
-        brought = set(pulled)
+    def _write_plan(self, config: pytest.Config, items: Iterable[pytest.Item]) -> None:
         plan: dict[str, dict[str, list[str]]] = {}
         for item in items:
             if cell := cell_of(item):
                 one = plan.setdefault(cell.entry.id, {"stages": [], "pulled": []})
-                one["pulled" if item in brought else "stages"].append(cell.stage)
+                one["pulled" if item.stash.get(keys.PULLED, False) else "stages"].append(cell.stage)
         if plan:
             extras = [[extra.name, extra.after] for extra in self._cells.extras]
             worker = getattr(config, "workerinput", {}).get("workerid", "main")

@@ -113,5 +113,13 @@ def test_help_is_shown_whatever_is_wrong(project) -> None:
     result.stdout.fnmatch_lines(["*--mlcc-target={local,aws}"])
 
 
+@pytest.mark.parametrize("option", ["--fixtures", "--fixtures-per-test", "--collect-only"])
+def test_what_only_collects_plans_nothing(project, option) -> None:
+    result = project.run(option)
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*planned, but*")
+    assert not (project.path / ".mlcc").exists()
+
+
 def test_strict_markers_pass(project) -> None:
     assert project.run("--strict-markers", "-m", "ci and not gated", "--collect-only").ret == 0
