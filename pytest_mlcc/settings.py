@@ -99,7 +99,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "mlflow_arn",
-        "MLflow app or server that tuning jobs report to (else the SDK looks for the account's).",
+        "MLflow app or server that tuning jobs report to (else an app of the account that is ready).",
         metavar="ARN",
     ),
     Option("table", "DynamoDB table of records.", default="mlcc-ci-table", metavar="NAME"),

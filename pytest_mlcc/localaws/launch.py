@@ -260,9 +260,10 @@ def _ready_facts(directory: Path) -> dict[str, Any] | None:
     """What the ready file says of a process that lives; a pid that was used again has another start time."""
     try:
         facts: dict[str, Any] = json.loads((directory / "server.json").read_text())
-    except (OSError, ValueError):
+        lives = start_ticks(facts["pid"]) == facts["started_ticks"]
+    except (OSError, ValueError, KeyError, TypeError):  # no file, or none of ours
         return None
-    return facts if start_ticks(facts["pid"]) == facts["started_ticks"] else None
+    return facts if lives else None
 
 
 def _release(project_dir: Path, name: str) -> bool:

@@ -238,3 +238,11 @@ def test_the_ready_file_holds_the_agreed_facts(project: Path) -> None:
     facts = json.loads((launch.local_dir(project) / "server.json").read_text())
     assert {"pid", "port", "endpoint_url", "account", "region", "started_at"} <= set(facts)
     assert facts["endpoint_url"] == aws.endpoint_url == f"http://127.0.0.1:{facts['port']}"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"pid": 1}', "{"])
+def test_a_ready_file_that_is_none_of_ours_is_as_good_as_none(project: Path, text: str) -> None:
+    (launch.local_dir(project)).mkdir(parents=True)
+    (launch.local_dir(project) / "server.json").write_text(text)
+    assert launch.status(project) is None
+    assert launch.stop(project) is False
