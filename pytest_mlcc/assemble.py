@@ -10,68 +10,33 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pytest_mlcc.aws.secrets import secret
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.catalog.entry import Entry
-from pytest_mlcc.catalog.load import Catalog
 from pytest_mlcc.cleanup.cleaner import AwsCleaner
 from pytest_mlcc.cleanup.guardian import Guardian, salvage_command
 from pytest_mlcc.cleanup.ledger import FileLedger
-from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger, RunInfo
+from pytest_mlcc.lifecycle.blueprint import Blueprint
+from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger
 from pytest_mlcc.localaws.holders import Holder
 from pytest_mlcc.reporting.summary import Planned, Summary, cost_of, summarize
 from pytest_mlcc.results.artifacts import NO_TABLE_WARNING, Artifacts, Bucket, Folder, Reports, bucket_name
 from pytest_mlcc.results.record import Record
 from pytest_mlcc.results.redact import Redactor, secrets_in
 from pytest_mlcc.results.table import Table
-from pytest_mlcc.settings import Settings
 
 if TYPE_CHECKING:
     from pytest_mlcc.drivers.native.driver import Native
 
-__all__ = ["AwsSite", "Plan", "connect", "driver", "site", "summary_of"]
+__all__ = ["AwsSite", "connect", "driver", "site", "summary_of"]
 
 LOCAL = "local"
 _OWNER = "owner"
 
 
-class Plan(Protocol):
-    """What a run is built from; the plugin's Blueprint is one."""
-
-    @property
-    def settings(self) -> Settings:
-        """Every option."""
-        ...
-
-    @property
-    def catalog(self) -> Catalog:
-        """The models."""
-        ...
-
-    @property
-    def run(self) -> RunInfo:
-        """This invocation."""
-        ...
-
-    @property
-    def project(self) -> Path:
-        """The project's folder, above ``.mlcc``."""
-        ...
-
-    @property
-    def owner_pid(self) -> int:
-        """The process whose end ends the run."""
-        ...
-
-    @property
-    def run_dir(self) -> Path:
-        """The run's own folder."""
-        ...
-
-
-def connect(plan: Plan) -> Aws:
+def connect(plan: Blueprint) -> Aws:
     """The AWS of a run. For the target ``local`` this starts the local AWS, or joins it, and pins this process to it."""
     settings = plan.settings
     if settings.target != LOCAL:
@@ -84,7 +49,7 @@ def connect(plan: Plan) -> Aws:
     return Aws(LOCAL, settings.region, cloud.endpoint_url)
 
 
-def driver(plan: Plan, aws: Aws | None = None, *, hf_token: str | None = None) -> Native:
+def driver(plan: Blueprint, aws: Aws | None = None, *, hf_token: str | None = None) -> Native:
     """Who carries stages out. Without ``aws`` it can only tell its steps, as for a dry run.
 
     A licence is accepted only by the user's word; the twins of the local AWS have none.
@@ -99,12 +64,12 @@ def driver(plan: Plan, aws: Aws | None = None, *, hf_token: str | None = None) -
     return Native(aws, accept_eula=lambda _: local or settings.accept_eula, options=options)
 
 
-def site(plan: Plan) -> AwsSite:
+def site(plan: Blueprint) -> AwsSite:
     """Everything that a process of the run needs, on AWS or on the local AWS."""
     return AwsSite(plan, connect(plan))
 
 
-def summary_of(plan: Plan, planned: Sequence[Planned], seconds: float) -> Summary:
+def summary_of(plan: Blueprint, planned: Sequence[Planned], seconds: float) -> Summary:
     """The one model of a run that every report shows."""
     options = plan.settings.given(but=("entry", "stage", "target", "driver"))  # a re-run names the entry, and the run knows the last two
     return summarize(plan.run, planned, seconds=seconds, options=options)
@@ -133,7 +98,7 @@ def _warm_up(carrier: Native) -> None:
 class AwsSite:
     """Where stages run and what remembers them, on AWS or on the local AWS. Obeys ``plugin.site.Site``."""
 
-    def __init__(self, plan: Plan, aws: Aws) -> None:
+    def __init__(self, plan: Blueprint, aws: Aws) -> None:
         self._plan = plan
         self._aws = aws
         self._guardian: Guardian | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -136,6 +136,3 @@ class Cleaner(Protocol):
     def clean(self, ledger: Ledger, *, log: Callable[[str], None]) -> Sequence[Resource]:
         """Delete everything open in the ledger, waiting for each; return what is still alive. Safe to call twice."""
         ...
-
-
-Listeners = Iterable[Callable[[Any], None]]

@@ -17,7 +17,8 @@ from pytest_mlcc.plugin import fixtures, keys
 from pytest_mlcc.plugin.options import settings_of
 
 if TYPE_CHECKING:
-    from pytest_mlcc.plugin.site import Blueprint, Site
+    from pytest_mlcc.lifecycle.blueprint import Blueprint
+    from pytest_mlcc.plugin.site import Site
     from pytest_mlcc.settings import Settings
 
 __all__ = ["activate"]
@@ -48,12 +49,12 @@ def activate(config: pytest.Config) -> None:
 
 
 def _plug_in(config: pytest.Config, settings: Settings) -> None:
+    from pytest_mlcc.lifecycle.blueprint import Blueprint
     from pytest_mlcc.lifecycle.ports import RunInfo
     from pytest_mlcc.plugin.cells import Cells
     from pytest_mlcc.plugin.endpoints import Endpoints
     from pytest_mlcc.plugin.protocol import Protocol
     from pytest_mlcc.plugin.selection import Selection
-    from pytest_mlcc.plugin.site import Blueprint
 
     catalog = config.stash[keys.CATALOG] = _load(settings)
     handed = getattr(config, "workerinput", {}).get(keys.WORKER_INPUT)

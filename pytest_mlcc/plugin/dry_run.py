@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pytest_mlcc.catalog.entry import Entry
+from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.plugin.cells import Cells, cell_of
 from pytest_mlcc.plugin.options import settings_of
-from pytest_mlcc.plugin.site import Blueprint
 
 __all__ = ["DryRun", "stay_alone"]
 

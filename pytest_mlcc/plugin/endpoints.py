@@ -11,13 +11,14 @@ from typing import Any
 
 from pytest_mlcc.catalog.entry import Entry
 from pytest_mlcc.errors import ClaimRefused, LeftoversError, MlccError, StageError
+from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.lifecycle.outcome import Outcome, Result
 from pytest_mlcc.lifecycle.ports import Answer, Context, Deadline, Resource
 from pytest_mlcc.lifecycle.run import Progress
 from pytest_mlcc.lifecycle.stage import CLEAN
 from pytest_mlcc.plugin.cells import Cells
 from pytest_mlcc.plugin.deadline import Deadlines
-from pytest_mlcc.plugin.site import Blueprint, Site
+from pytest_mlcc.plugin.site import Site
 from pytest_mlcc.results.journal import Journal
 from pytest_mlcc.results.redact import Redactor, secrets_in
 

@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from pytest_mlcc.plugin.site import Blueprint
+from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.plugin.terminal import Screen
 from pytest_mlcc.results.journal import Journal
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_mlcc.plugin.site import Blueprint, Site
+    from pytest_mlcc.lifecycle.blueprint import Blueprint
+    from pytest_mlcc.plugin.site import Site
 
 __all__ = ["pytest_mlcc_make_site"]
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from pytest_mlcc.lifecycle import policy
+from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.lifecycle.stage import ExtraStage, plan
 from pytest_mlcc.plugin.follow import Follower
 from pytest_mlcc.plugin.reports import payload
 from pytest_mlcc.plugin.selection import read_plan
-from pytest_mlcc.plugin.site import Blueprint, Site
+from pytest_mlcc.plugin.site import Site
 from pytest_mlcc.plugin.terminal import Screen
 from pytest_mlcc.reporting.summary import Planned
 from pytest_mlcc.results.journal import Journal

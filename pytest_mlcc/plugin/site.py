@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from pytest_mlcc.catalog.entry import Entry
-from pytest_mlcc.catalog.load import Catalog
-from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger, RunInfo
+from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger
 from pytest_mlcc.reporting.summary import Planned
-from pytest_mlcc.settings import Settings
 
-__all__ = ["Blueprint", "Site"]
-
-
-@dataclass(frozen=True, slots=True)
-class Blueprint:
-    """Everything a site is built from. ``owner_pid`` is the process whose end ends the run (the xdist controller)."""
-
-    settings: Settings
-    catalog: Catalog
-    run: RunInfo
-    project: Path
-    owner_pid: int
-
-    @property
-    def run_dir(self) -> Path:
-        """Where this run keeps journals, ledgers, logs and generated projects."""
-        return self.project / ".mlcc" / "runs" / self.run.run_id
+__all__ = ["Site"]
 
 
 class Site(Protocol):

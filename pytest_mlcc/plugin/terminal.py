@@ -8,10 +8,10 @@ from typing import Any, TextIO
 
 import pytest
 
+from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.lifecycle.outcome import Result
 from pytest_mlcc.lifecycle.policy import PASS, first_failure, status
 from pytest_mlcc.plugin import keys
-from pytest_mlcc.plugin.site import Blueprint
 from pytest_mlcc.reporting.summary import Planned
 
 __all__ = ["Screen", "header"]
