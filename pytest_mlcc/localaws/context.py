@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from pytest_mlcc.localaws.rehearsal.rehearsal import Rehearsal
 
 __all__ = ["HostedService", "ServerContext"]
 
@@ -16,7 +18,7 @@ class ServerContext:
 
     ``state_dir`` is the server's own directory (``<project>/.mlcc/local``); a service keeps scratch files in a
     directory of its own name there. ``changed`` marks the state dirty: the server writes it to disk a moment
-    later. It may be called from any thread.
+    later. It may be called from any thread. ``rehearsal`` says how long things take and what happens to them.
     """
 
     state_dir: Path
@@ -26,6 +28,7 @@ class ServerContext:
     engine_socket: Path
     twins_dir: Path
     changed: Callable[[], None]
+    rehearsal: Rehearsal = field(default_factory=Rehearsal)
 
     @property
     def project_dir(self) -> Path:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_mlcc.localaws import engine
+from pytest_mlcc.localaws.runtime.ports import CommandError
 
-__all__ = ["CommandError", "Sandbox", "free_port"]
+__all__ = ["Sandbox", "free_port"]
 
 _HOST_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 # Where `import vllm` finds the local engine's stand-in for it.
@@ -21,10 +22,6 @@ _STANDIN = Path(engine.__path__[0]) / "standin"
 _PYTHONS = ("python", "python3", f"python3.{sys.version_info.minor}")
 # Outside the kernel's ephemeral range, so that no outgoing connection takes the port between here and the bind.
 _PORTS = range(20000, 32000)
-
-
-class CommandError(Exception):
-    """The image's command can't be run; the text is what an engine would say."""
 
 
 def free_port() -> int:

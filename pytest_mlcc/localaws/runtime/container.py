@@ -1,25 +1,21 @@
-"""One container: an image's command as a process group, from its start to its last process."""
+"""One container that serves: from its start over its first /ping to its last process."""
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import logging
 import shutil
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 
-from pytest_mlcc.localaws.context import ServerContext
-from pytest_mlcc.localaws.runtime.command import CommandError, Sandbox, free_port
+from pytest_mlcc.localaws.runtime.command import free_port
 from pytest_mlcc.localaws.runtime.connections import Connections
-from pytest_mlcc.localaws.runtime.images import ImageError, unpack
-from pytest_mlcc.localaws.runtime.processes import Warden, end_group
+from pytest_mlcc.localaws.runtime.ports import CommandError, ImageError, Program, RunRequest, Runtime
 
-__all__ = ["Container", "ContainerRequest", "ContainerState"]
+__all__ = ["Container", "ContainerState"]
 
 _PING_SECONDS = 2.0  # AWS: the container must answer /ping within 2 s
 _SAFE_PORTS = "32000-32767"
@@ -38,19 +34,6 @@ class ContainerState(StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerRequest:
-    """What to run. ``label`` is how failures name it; ``prepare`` puts model files into ``<work>/opt/ml`` before the start."""
-
-    image: str
-    environment: Mapping[str, str]
-    work: Path
-    label: str
-    region: str
-    health_seconds: float = 300.0
-    prepare: Callable[[Path], None] | None = field(default=None)
-
-
 class Container:
     """A container and the thread that watches it.
 
@@ -58,22 +41,30 @@ class Container:
     from the watching thread, after the last process of a container that was not asked to stop is gone.
     """
 
-    def __init__(self, request: ContainerRequest, *, context: ServerContext, warden: Warden, on_end: Callable[[Container], None]) -> None:
-        self.request = request
+    def __init__(
+        self, request: RunRequest, *, runtime: Runtime, on_end: Callable[[Container], None], health_seconds: float = 300.0,
+        dies_after: int = 0,
+    ) -> None:  # fmt: skip
+        self.port = free_port()
+        served = {"SAGEMAKER_BIND_TO_PORT": str(self.port), "SAGEMAKER_SAFE_PORT_RANGE": _SAFE_PORTS}
+        self.request = dataclasses.replace(request, port=self.port, environment={**request.environment, **served})
         self.state = ContainerState.STARTING
         self.failure = ""
         self.was_ready = False
         self.exit_code: int | None = None
-        self.pid: int | None = None
-        self.port = free_port()
         self.connections = Connections(self.port)
-        self.log = request.work / "container.log"
-        self._context, self._warden, self._on_end = context, warden, on_end
+        self._runtime, self._on_end, self._health_seconds = runtime, on_end, health_seconds
+        self._dies_after, self._answered = dies_after, 0
         self._stopping = threading.Event()
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program: Program | None = None
         self._thread = threading.Thread(target=self._watch, name=f"container {request.label}", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """Its first process on this machine, once there is one and the engine tells."""
+        return self._program.pid if self._program else None
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -83,22 +74,33 @@ class Container:
         """End it and wait until its last process is gone. Safe in every state, and from several threads."""
         with self._lock:
             self._stopping.set()
-            process = self._process
-        # Once the watcher is done the number of the group may belong to others.
-        if process is not None and not self._over.is_set():
-            end_group(process, grace=grace)
+            program = self._program
+        # Once the watcher is done the number of the process may belong to others.
+        if program is not None and not self._over.is_set():
+            program.end(grace=grace)
         if self._thread.ident is not None:
             self._over.wait()
         self.state = ContainerState.STOPPED
         self.connections.close()
         shutil.rmtree(self.request.work, ignore_errors=True)
 
+    def answered(self) -> None:
+        """One more invocation was answered. A container that is fated to die after so many (``dies_after``) is killed now."""
+        if not self._dies_after:
+            return
+        with self._lock:
+            self._answered += 1
+            program = self._program if self._answered == self._dies_after else None
+        if program is not None:
+            program.end(grace=0)
+
     def tail(self) -> str:
         """The last output, at most 16 KiB."""
-        if not self.log.exists():
+        log_file = self.request.log
+        if not log_file.exists():
             return ""
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+        with log_file.open("rb") as file:
+            file.seek(max(0, log_file.stat().st_size - _TAIL_BYTES))
             return file.read().decode(errors="replace")
 
     def _watch(self) -> None:
@@ -120,57 +122,38 @@ class Container:
         self.state = ContainerState.FAILED
 
     def _run(self) -> None:
-        process = self._spawn()
-        if process is None:
+        program = self._spawn()
+        if program is None:
             return
-        healthy = self._await_ping(process)
+        healthy = self._await_ping(program)
         if healthy:
             self.was_ready = True
             self.state = ContainerState.READY
-            process.wait()
+            program.wait()
         if not self._stopping.is_set():
-            timed_out = not healthy and process.poll() is None
-            end_group(process, grace=2.0)  # what the first process leaves behind, or all of it when it never got healthy
-            self.exit_code = process.returncode
+            timed_out = not healthy and program.poll() is None
+            program.end(grace=2.0)  # what the first process leaves behind, or all of it when it never got healthy
+            self.exit_code = program.poll()
             self._fail(self._reason(timed_out=timed_out))
-        process.wait()
-        self._warden.forget(process.pid)
+        program.wait()
 
-    def _spawn(self) -> subprocess.Popen[bytes] | None:
-        request = self.request
-        request.work.mkdir(parents=True, exist_ok=True)
-        image = unpack(request.image, context=self._context)
-        sandbox = Sandbox(image.rootfs, request.work, image.workdir or "/")
-        start_in = sandbox.prepare()
-        if request.prepare:
-            request.prepare(request.work / "opt" / "ml")
-        command = sandbox.command(image.entrypoint, image.cmd)
-        environment = sandbox.environment(image.env, request.environment, self._platform_environment(image.rootfs))
-        with self._lock, self.log.open("ab") as output:
-            if self._stopping.is_set():
-                return None
-            self._process = self._warden.spawn(command, env=environment, cwd=start_in, output=output)
-        self.pid = self._process.pid
-        return self._process
+    def _spawn(self) -> Program | None:
+        program = self._runtime.start(self.request, cancelled=self._stopping.is_set)
+        with self._lock:
+            self._program = program
+            stopped = self._stopping.is_set()
+        if program is not None and stopped:  # the stop came after the runtime had asked
+            program.end(grace=0)
+            return None
+        return program
 
-    def _platform_environment(self, rootfs: Path) -> dict[str, str]:
-        context, model = self._context, str(self.request.work / "opt" / "ml" / "model")
-        return {
-            "SAGEMAKER_BIND_TO_PORT": str(self.port), "SAGEMAKER_SAFE_PORT_RANGE": _SAFE_PORTS,
-            "SM_MODEL_DIR": model, "SAGEMAKER_MODEL_DIR": model, "MLCC_ROOTFS": str(rootfs),
-            "MLCC_ENGINE_SOCKET": str(context.engine_socket), "MLCC_TWINS_DIR": str(context.twins_dir),
-            "AWS_REGION": self.request.region, "AWS_DEFAULT_REGION": self.request.region,
-            "AWS_ENDPOINT_URL": context.endpoint_url, "AWS_ACCESS_KEY_ID": context.account,
-            "AWS_SECRET_ACCESS_KEY": "local", "AWS_EC2_METADATA_DISABLED": "true",
-        }  # fmt: skip
-
-    def _await_ping(self, process: subprocess.Popen[bytes]) -> bool:
-        deadline = time.monotonic() + self.request.health_seconds
+    def _await_ping(self, program: Program) -> bool:
+        deadline = time.monotonic() + self._health_seconds
         attempt = 0
         while time.monotonic() < deadline and not self._stopping.is_set():
             if self._answers_ping():
                 return True
-            if process.poll() is not None:
+            if program.poll() is not None:
                 return False
             self._stopping.wait(min(0.25, 0.005 * 1.02**attempt))
             attempt += 1
@@ -187,7 +170,7 @@ class Container:
         if self.was_ready:
             text = f"The container for {label} ended with exit code {self.exit_code}."
         else:
-            how = f"in {self.request.health_seconds:g} seconds" if timed_out else f"and ended with exit code {self.exit_code}"
+            how = f"in {self._health_seconds:g} seconds" if timed_out else f"and ended with exit code {self.exit_code}"
             text = f"The container for {label} did not pass the ping health check {how}. Please check CloudWatch logs for this endpoint."
         last = [line for line in self.tail().splitlines() if line.strip()][-4:]
         return f"{text} Last output: {' | '.join(last)}" if last else text

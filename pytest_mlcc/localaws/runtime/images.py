@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING
 
 from pytest_mlcc.errors import LocalAwsError
 from pytest_mlcc.localaws.context import ServerContext
+from pytest_mlcc.localaws.runtime.ports import ImageError
 
 if TYPE_CHECKING:
     from pytest_mlcc.localaws.images.pull import UnpackedImage
 
-__all__ = ["ImageError", "unpack"]
-
-
-class ImageError(Exception):
-    """The image can't be pulled or unpacked; the text says why."""
+__all__ = ["unpack"]
 
 
 def unpack(reference: str, *, context: ServerContext) -> UnpackedImage:

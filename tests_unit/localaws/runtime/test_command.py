@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mlcc.localaws.runtime.command import CommandError, Sandbox, free_port
+from pytest_mlcc.localaws.runtime.command import Sandbox, free_port
+from pytest_mlcc.localaws.runtime.ports import CommandError
 
 
 @pytest.fixture

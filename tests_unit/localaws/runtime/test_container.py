@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_mlcc.localaws.context import ServerContext
-from pytest_mlcc.localaws.runtime import container as module
-from pytest_mlcc.localaws.runtime.container import Container, ContainerRequest, ContainerState
-from pytest_mlcc.localaws.runtime.images import ImageError
-from pytest_mlcc.localaws.runtime.processes import Warden, group_is_alive
+from pytest_mlcc.localaws.runtime import process as module
+from pytest_mlcc.localaws.runtime.container import Container, ContainerState
+from pytest_mlcc.localaws.runtime.ports import ImageError, RunRequest
+from pytest_mlcc.localaws.runtime.process import ProcessRuntime
+from pytest_mlcc.localaws.runtime.processes import group_is_alive
 
 _SERVE = """#!/usr/bin/env python3
 import http.server, os, sys
@@ -47,18 +48,21 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         state_dir=tmp_path / "state", endpoint_url="http://127.0.0.1:1", account="123456789012", region="us-west-2",
         engine_socket=tmp_path / "engine.sock", twins_dir=tmp_path / "twins", changed=lambda: None,
     )  # fmt: skip
-    warden, made = Warden(), []
+    runtime, made = ProcessRuntime(context), []
     (tmp_path / "rootfs/usr/bin").mkdir(parents=True)
 
-    def start(script: str = _SERVE, on_end: Callable[[Container], None] = lambda dead: None, **changes: object) -> Container:
+    def start(
+        script: str = _SERVE, on_end: Callable[[Container], None] = lambda dead: None, health_seconds: float = 20, **changes: object
+    ) -> Container:
         (tmp_path / "rootfs/usr/bin/serve").write_text(script)
         (tmp_path / "rootfs/usr/bin/serve").chmod(0o755)
         image = SimpleNamespace(rootfs=tmp_path / "rootfs", entrypoint=("/usr/bin/serve",), cmd=(), env={}, workdir="/")
         monkeypatch.setattr(module, "unpack", lambda reference, *, context: image)
         work = tmp_path / f"work{len(made)}"
         work.mkdir()
-        request = ContainerRequest(image="i", environment={}, work=work, label="variant A", region="us-west-2", health_seconds=20)
-        container = Container(dataclasses.replace(request, **changes), context=context, warden=warden, on_end=on_end)  # type: ignore[arg-type]  # any field
+        request = RunRequest(image="i", environment={}, work=work, label="variant A", region="us-west-2")
+        changed = dataclasses.replace(request, **changes)  # type: ignore[arg-type]  # any field
+        container = Container(changed, runtime=runtime, on_end=on_end, health_seconds=health_seconds)
         made.append(container)
         container.start()
         return container
@@ -66,7 +70,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     yield start
     for container in made:
         container.stop(grace=1)
-    warden.close()
+    runtime.close()
 
 
 def test_it_becomes_ready_when_ping_answers_200_and_leaves_nothing_when_stopped(run: Run) -> None:
@@ -122,7 +126,7 @@ def test_an_image_that_can_not_be_had_is_a_failure_with_the_reason(run: Run, mon
     first = run()
     first.stop()
     monkeypatch.setattr(module, "unpack", refuse)
-    container = Container(first.request, context=first._context, warden=first._warden, on_end=lambda dead: None)
+    container = Container(first.request, runtime=first._runtime, on_end=lambda dead: None)
     container.start()
     _until(lambda: container.state is ContainerState.FAILED)
     assert container.failure == "Failed to pull the image 'i': not found"

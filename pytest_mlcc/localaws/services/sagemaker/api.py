@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_mlcc.localaws.context import ServerContext
+from pytest_mlcc.localaws.runtime.ports import Runtime
+from pytest_mlcc.localaws.runtime.process import ProcessRuntime
 from pytest_mlcc.localaws.services import sagemaker_runtime
 from pytest_mlcc.localaws.services.sagemaker.clients import Clients
 from pytest_mlcc.localaws.services.sagemaker.endpoint_configs import EndpointConfigs
@@ -43,7 +45,8 @@ class SageMaker:
         store, clients = Store(context.changed), Clients(context)
         resources = Resources(store, context=context)
         packages = ModelPackages(resources)
-        self._hosting = Hosting(context=context, clients=clients)
+        self._runtime: Runtime = ProcessRuntime(context)
+        self._hosting = Hosting(context=context, clients=clients, runtime=self._runtime)
         self._endpoints = Endpoints(resources, self._hosting)
         self._components = InferenceComponents(resources, hosting=self._hosting, endpoints=self._endpoints, clients=clients)
         self._jobs = TrainingJobs(resources, context=context, clients=clients, packages=packages)
@@ -93,3 +96,4 @@ class SageMaker:
     def _end(self) -> None:
         self._jobs.close()
         self._hosting.close()
+        self._runtime.close()

@@ -13,8 +13,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pytest_mlcc.localaws.context import ServerContext
-from pytest_mlcc.localaws.runtime.container import Container, ContainerRequest, ContainerState
-from pytest_mlcc.localaws.runtime.processes import Warden
+from pytest_mlcc.localaws.runtime.container import Container, ContainerState
+from pytest_mlcc.localaws.runtime.ports import RunRequest, Runtime
 from pytest_mlcc.localaws.services.sagemaker.clients import ArtifactError, Clients, unpack_archives
 
 __all__ = ["Hosting", "Owner"]
@@ -29,11 +29,10 @@ Owner = tuple[str, str, str]
 class Hosting:
     """Live containers by owner. After a restart of the server there are none: whoever asks is told the truth."""
 
-    def __init__(self, *, context: ServerContext, clients: Clients) -> None:
-        self._context, self._clients = context, clients
+    def __init__(self, *, context: ServerContext, clients: Clients, runtime: Runtime) -> None:
+        self._context, self._clients, self._runtime = context, clients, runtime
         #: Names this run of the server: what was started under another name has no process any more.
         self.boot = uuid.uuid4().hex
-        self._warden = Warden()
         self._lock = threading.Lock()
         self._containers: dict[Owner, Container] = {}
         self._work = ThreadPoolExecutor(16, thread_name_prefix="hosting")
@@ -48,9 +47,9 @@ class Hosting:
     ) -> Container:  # fmt: skip
         """Run the image of a ContainerDefinition for its owner; returns at once."""
         region = owner[0]
-        request = ContainerRequest(
+        request = RunRequest(
             image=container["Image"], environment=container.get("Environment", {}),
-            work=self.scratch(owner[2].replace("/", "-")), label=label, region=region, health_seconds=health_seconds,
+            work=self.scratch(owner[2].replace("/", "-")), label=label, region=region,
             prepare=self._download_of(container, region=region),
         )  # fmt: skip
 
@@ -59,7 +58,7 @@ class Hosting:
             self._write_log(dead, group=log_group, stream=log_stream, region=region)
             self._context.changed()
 
-        started = Container(request, context=self._context, warden=self._warden, on_end=ended)
+        started = Container(request, runtime=self._runtime, on_end=ended, health_seconds=health_seconds)
         with self._lock:
             self._containers[owner] = started
         started.start()
@@ -105,7 +104,6 @@ class Hosting:
         for thread in stopping:
             thread.join()
         self._work.shutdown(wait=False, cancel_futures=True)
-        self._warden.close()
 
     def _download_of(self, container: Mapping[str, Any], *, region: str) -> Callable[[Path], None] | None:
         source = container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri")

@@ -16,7 +16,7 @@ from pytest_mlcc.localaws.wire import AwsError, Call
 
 __all__ = [
     "ENDPOINT", "ENDPOINT_CONFIG", "INFERENCE_COMPONENT", "KINDS", "MODEL", "MODEL_PACKAGE", "MODEL_PACKAGE_GROUP",
-    "TRAINING_JOB", "Kind", "Listing", "Resources",
+    "PROCESSING_JOB", "TRAINING_JOB", "TRANSFORM_JOB", "Kind", "Listing", "Resources",
 ]  # fmt: skip
 
 _TAGS = "tags"
@@ -39,12 +39,16 @@ MODEL = Kind("model", "model", "ModelName", "ModelArn")
 ENDPOINT_CONFIG = Kind("endpoint-config", "endpoint configuration", "EndpointConfigName", "EndpointConfigArn")
 ENDPOINT = Kind("endpoint", "endpoint", "EndpointName", "EndpointArn")
 INFERENCE_COMPONENT = Kind("inference-component", "inference component", "InferenceComponentName", "InferenceComponentArn")
-TRAINING_JOB = Kind(
-    "training-job", "training job", "TrainingJobName", "TrainingJobArn",
-    missing="Requested resource not found.",
-    duplicate="Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})",
-    duplicate_code="ResourceInUse",
-)  # fmt: skip
+
+
+def _job(path: str, label: str, stem: str, *, missing: str) -> Kind:
+    duplicate = "Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})"
+    return Kind(path, label, f"{stem}Name", f"{stem}Arn", missing=missing, duplicate=duplicate, duplicate_code="ResourceInUse")
+
+
+TRAINING_JOB = _job("training-job", "training job", "TrainingJob", missing="Requested resource not found.")
+PROCESSING_JOB = _job("processing-job", "processing job", "ProcessingJob", missing="Could not find requested job with name: {name}")
+TRANSFORM_JOB = _job("transform-job", "transform job", "TransformJob", missing="Could not find requested job with name: {name}")
 MODEL_PACKAGE_GROUP = Kind(
     "model-package-group", "model package group", "ModelPackageGroupName", "ModelPackageGroupArn",
     missing="ModelPackageGroup {arn} does not exist.", duplicate="Model Package Group already exists: {arn}",
@@ -54,7 +58,18 @@ MODEL_PACKAGE = Kind(
     missing="ModelPackage {arn} does not exist.", duplicate="Model Package already exists: {arn}",
 )  # fmt: skip
 KINDS = {
-    kind.path: kind for kind in (MODEL, ENDPOINT_CONFIG, ENDPOINT, INFERENCE_COMPONENT, TRAINING_JOB, MODEL_PACKAGE_GROUP, MODEL_PACKAGE)
+    kind.path: kind
+    for kind in (
+        MODEL,
+        ENDPOINT_CONFIG,
+        ENDPOINT,
+        INFERENCE_COMPONENT,
+        TRAINING_JOB,
+        PROCESSING_JOB,
+        TRANSFORM_JOB,
+        MODEL_PACKAGE_GROUP,
+        MODEL_PACKAGE,
+    )
 }
 
 
@@ -106,7 +121,7 @@ class Resources:
 
     def missing(self, region: str, kind: Kind, name: str) -> AwsError:
         """AWS's words for a resource that is not there."""
-        return AwsError("ValidationException", kind.missing.format(label=kind.label, arn=self.arn(region, kind, name)))
+        return AwsError("ValidationException", kind.missing.format(label=kind.label, name=name, arn=self.arn(region, kind, name)))
 
     def rows(self, region: str, kind: Kind) -> list[Record]:
         """Every resource of a kind."""
