@@ -17,7 +17,7 @@ import json
 import logging
 import re
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,7 +25,8 @@ from urllib.parse import unquote
 
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 from botocore.session import get_session
-from botocore.validate import ParamValidator
+
+from pytest_mlcc.localaws.constraints import broken_rules
 
 __all__ = [
     "AwsError",
@@ -131,68 +132,6 @@ def _encode(shape: Shape, value: Any) -> Any:
     return value
 
 
-# --- validation ----------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=2048)
-def _pattern(text: str) -> re.Pattern[str] | None:
-    """The compiled pattern; None for the few in Java's ``\\p{..}`` syntax, which ``re`` can't read and AWS alone checks."""
-    try:
-        return re.compile(text, re.DOTALL)
-    except re.error:
-        return None
-
-
-def _broken_rules(shape: Shape, value: Any) -> Iterator[str]:
-    """The rules of one scalar or container that ParamValidator does not check (it knows type, required and min)."""
-    rules, kind = shape.metadata, shape.type_name
-    if kind == "string" and isinstance(value, str):
-        allowed = rules.get("enum")
-        if allowed and value not in allowed:
-            yield f"Member must satisfy enum value set: [{', '.join(allowed)}]"
-        pattern = _pattern(rules["pattern"]) if "pattern" in rules else None
-        if pattern and not pattern.fullmatch(value):
-            yield f"Member must satisfy regular expression pattern: {rules['pattern']}"
-    if "max" not in rules:
-        return
-    if kind in ("string", "list", "map", "blob") and isinstance(value, str | list | dict | bytes):
-        if len(value) > rules["max"]:
-            yield f"Member must have length less than or equal to {rules['max']}"
-    elif isinstance(value, int | float) and value > rules["max"]:
-        yield f"Member must have value less than or equal to {rules['max']}"
-
-
-def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
-    secret = shape.metadata.get("sensitive")
-    for rule in _broken_rules(shape, value):
-        shown = "" if secret or isinstance(value, list | dict | bytes) else f" '{value}'"
-        yield f"Value{shown} at '{path}' failed to satisfy constraint: {rule}"
-    if isinstance(shape, StructureShape) and isinstance(value, dict):
-        for key, item in value.items():
-            name = key[:1].lower() + key[1:]
-            yield from _violations(shape.members[key], item, f"{path}.{name}" if path else name)
-    elif isinstance(shape, ListShape) and isinstance(value, list):
-        for index, item in enumerate(value, 1):
-            yield from _violations(shape.member, item, f"{path}.{index}.member")
-    elif isinstance(shape, MapShape) and isinstance(value, dict):
-        for key, item in value.items():
-            yield from _violations(shape.key, key, f"{path}.{key}.key")
-            yield from _violations(shape.value, item, f"{path}.{key}.value")
-
-
-def _validate(operation: OperationModel, params: dict[str, Any]) -> None:
-    shape = operation.input_shape
-    if shape is None:
-        return
-    report = ParamValidator().validate(params, shape)
-    if report.has_errors():
-        raise AwsError("ValidationException", report.generate_report())
-    found = list(_violations(shape, params, ""))
-    if found:
-        count = f"{len(found)} validation error{'s' if len(found) > 1 else ''} detected"
-        raise AwsError("ValidationException", f"{count}: {'; '.join(found)}")
-
-
 # --- requests ------------------------------------------------------------------------------------------------------
 
 
@@ -224,7 +163,8 @@ def _operation_names(service: str) -> frozenset[str]:
 
 
 def _unknown(service: str, what: str) -> AwsError:
-    return AwsError("UnknownOperationException", f"The operation {what} of {service} is not available.", 404)
+    status = 400 if service_model(service).metadata["protocol"] == "json" else 404
+    return AwsError("UnknownOperationException", f"The operation {what} of {service} is not available.", status)
 
 
 def _match(service: str, method: str, path: str) -> tuple[OperationModel, dict[str, Any]]:
@@ -281,11 +221,13 @@ def _rest_params(
 
 
 def parse_request(
-    service: str, method: str, path: str, *, headers: Mapping[str, str], body: bytes, query: Mapping[str, list[str]]
-) -> tuple[OperationModel, dict[str, Any]]:
+    service: str, method: str, path: str, *, headers: Mapping[str, str], body: bytes, query: Mapping[str, list[str]],
+    invalid: str = "ValidationException",
+) -> tuple[OperationModel, dict[str, Any]]:  # fmt: skip
     """The operation asked for and its checked parameters; ``headers`` have lower-case names.
 
-    Raises AwsError in AWS's words for an unknown operation, unreadable bodies and every broken rule of the model.
+    Raises AwsError in AWS's words for an unknown operation, unreadable bodies and every broken rule of the model; ``invalid`` is
+    the code that the service gives to the last.
     """
     model = service_model(service)
     if model.metadata["protocol"] == "json":
@@ -299,7 +241,9 @@ def parse_request(
         operation, labels = _match(service, method, path)
         shape = operation.input_shape
         params = _rest_params(shape, labels, headers, body, query) if isinstance(shape, StructureShape) else {}
-    _validate(operation, params)
+    broken = broken_rules(operation, params)
+    if broken:
+        raise AwsError(invalid, broken)
     return operation, params
 
 
@@ -368,13 +312,15 @@ class Service:
     """One AWS service: operations by name over botocore's model, in the handler contract of the server.
 
     Operations may block: each runs in one of ``threads`` threads of the service, context variables travel along.
-    ``store`` is what ``snapshot``/``restore`` persist; ``activity`` and ``on_close`` answer the server's questions.
+    ``invalid`` is the service's code for parameters that break a rule of the model. ``store`` is what
+    ``snapshot``/``restore`` persist; ``activity`` and ``on_close`` answer the server's questions.
     """
 
     name: str
     operations: Mapping[str, Operation]
     region: str = field(kw_only=True)
     store: _Stateful | None = field(default=None, kw_only=True)
+    invalid: str = field(default="ValidationException", kw_only=True)
     threads: int = field(default=16, kw_only=True)
     count_activity: Callable[[], dict[str, int]] | None = field(default=None, kw_only=True)
     on_close: Callable[[], None] | None = field(default=None, kw_only=True)
@@ -390,7 +336,7 @@ class Service:
     ) -> HttpAnswer:
         """Answer one request; an error of ours answers 500 in AWS's form and is logged with its traceback."""
         try:
-            operation, params = parse_request(self.name, method, path, headers=headers, body=body, query=query)
+            operation, params = parse_request(self.name, method, path, headers=headers, body=body, query=query, invalid=self.invalid)
             result = await self._run(Call(operation.name, params, _region(headers, self.region)))
             if isinstance(result, Response):
                 return result.status, result.headers, result.body
