@@ -1,17 +1,18 @@
-"""MLflow apps: this account has none, and says so in a way that keeps clients from waiting for one."""
+"""MLflow: this account has no app and no tracking server, and says so in a way that keeps clients from waiting for one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_mlcc.localaws.services.sagemaker.absent import MLFLOW, Absent
 from pytest_mlcc.localaws.wire import AwsError, Call, Operation
 
-__all__ = ["MlflowApps"]
+__all__ = ["Mlflow"]
 
 
-class MlflowApps:
-    """List none and refuse to create any.
+class Mlflow:
+    """List none, find none and refuse to create any.
 
     A trainer of the sagemaker SDK looks for an app, tries to create one, and goes on without MLflow when that is
     refused; an app in ``Creating`` would make it poll every 60 s.
@@ -19,11 +20,7 @@ class MlflowApps:
 
     def operations(self) -> dict[str, Operation]:
         """By AWS's names."""
-        return {"ListMlflowApps": _list, "CreateMlflowApp": _refuse}
-
-
-def _list(_: Call) -> Mapping[str, Any]:
-    return {"Summaries": []}
+        return {**Absent(MLFLOW).operations(), "CreateMlflowApp": _refuse, "CreateMlflowTrackingServer": _refuse}
 
 
 def _refuse(_: Call) -> Mapping[str, Any]:

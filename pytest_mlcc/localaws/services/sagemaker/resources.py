@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_mlcc.localaws.context import ServerContext
+from pytest_mlcc.localaws.services.sagemaker import tag_rules
 from pytest_mlcc.localaws.store import DuplicateRecordError, Record, Store
 from pytest_mlcc.localaws.wire import AwsError, Call
 
@@ -73,13 +74,6 @@ KINDS = {
 }
 
 
-def _tag_map(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    keys = [tag["Key"] for tag in tags]
-    if len(set(keys)) != len(keys):
-        raise AwsError("ValidationException", "Duplicate tag keys found. Please note that Tag keys are case insensitive.")
-    return {tag["Key"]: tag["Value"] for tag in tags}
-
-
 class Resources:
     """SageMaker's records of one account, by region, kind and name."""
 
@@ -103,7 +97,7 @@ class Resources:
         now = time.time()
         name = members[kind.name]
         record = {kind.arn: self.arn(region, kind, name), "CreationTime": now, "LastModifiedTime": now, **members}
-        tags = _tag_map(record.pop("Tags", []))
+        tags = tag_rules.checked(record.pop("Tags", []))
         try:
             self.store.add(region, kind.path, name, record)
         except DuplicateRecordError:
