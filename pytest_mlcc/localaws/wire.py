@@ -17,10 +17,10 @@ import json
 import logging
 import re
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
@@ -82,7 +82,9 @@ class Response:
     status: int = 200
 
 
-Operation = Callable[[Call], Mapping[str, Any] | Response | None]
+Result = Mapping[str, Any] | Response | None
+#: A plain function may block: it gets a thread. A coroutine function only waits, and needs none.
+Operation = Callable[[Call], Result] | Callable[[Call], Coroutine[Any, Any, Result]]
 HttpAnswer = tuple[int, dict[str, str], Any]
 
 
@@ -311,7 +313,8 @@ def _region(headers: Mapping[str, str], default: str) -> str:
 class Service:
     """One AWS service: operations by name over botocore's model, in the handler contract of the server.
 
-    Operations may block: each runs in one of ``threads`` threads of the service, context variables travel along.
+    A plain operation may block: it runs in one of ``threads`` threads of the service, context variables travel along. One
+    that is a coroutine function runs on the event loop.
     ``invalid`` is the service's code for parameters that break a rule of the model. ``store`` is what
     ``snapshot``/``restore`` persist; ``activity`` and ``on_close`` answer the server's questions.
     """
@@ -347,13 +350,15 @@ class Service:
             _log.exception("%s: %s %s failed", self.name, headers.get("x-amz-target", method), path)
             return error_response(self.name, AwsError("InternalFailure", "The local AWS failed; see its log.", 500))
 
-    async def _run(self, call: Call) -> Mapping[str, Any] | Response | None:
+    async def _run(self, call: Call) -> Result:
         function = self.operations.get(call.operation)
         if function is None:
             raise _unknown(self.name, call.operation)
-        context = contextvars.copy_context()
-        result = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, function, call)
-        return await result if inspect.isawaitable(result) else result
+        if inspect.iscoroutinefunction(function):
+            waited: Result = await function(call)
+            return waited
+        plain = cast("Callable[[Call], Result]", function)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, contextvars.copy_context().run, plain, call)
 
     def snapshot(self) -> dict[str, Any]:
         """The state to persist, as plain JSON data."""
