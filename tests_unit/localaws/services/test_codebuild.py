@@ -123,6 +123,15 @@ def test_a_failing_command_fails_the_build_and_names_itself(local_aws: Any, run:
     assert "never" not in _log(local_aws, build)
 
 
+def test_commands_run_under_sh_until_the_buildspec_asks_for_bash(local_aws: Any, run: Runner) -> None:
+    """As on AWS: a bashism that passed here would fail there. What one command exports reaches the next under either shell."""
+    spec = _spec(build=["export WORD='a b'", "cd /tmp", 'echo "$WORD in $PWD"', "[[ $WORD == 'a b' ]]"])
+    build = run(buildspecOverride=spec)
+    assert build["buildStatus"] == "FAILED"
+    assert "a b in /tmp" in _log(local_aws, build)
+    assert run(buildspecOverride=f"env: {{shell: bash}}\n{spec}")["buildStatus"] == "SUCCEEDED"
+
+
 def test_post_build_follows_a_failed_build_phase_and_knows_it(local_aws: Any, run: Runner) -> None:
     build = run(buildspecOverride=_spec(build="false", post_build='echo "succeeding=$CODEBUILD_BUILD_SUCCEEDING"'))
     assert build["buildStatus"] == "FAILED"
@@ -186,6 +195,7 @@ def test_a_build_that_runs_out_of_time_is_timed_out(local_aws: Any, tmp_path: Pa
     from pytest_mlcc.localaws.services.codebuild.environment import Environment
     from pytest_mlcc.localaws.services.codebuild.model import BUILD, Builds, build_record
     from pytest_mlcc.localaws.services.codebuild.run import BuildRun
+    from pytest_mlcc.localaws.services.codebuild.slots import Slots
     from pytest_mlcc.localaws.store import Store
 
     store = Store(lambda: None)
@@ -194,7 +204,7 @@ def test_a_build_that_runs_out_of_time_is_timed_out(local_aws: Any, tmp_path: Pa
     record = build_record(project, number=1, region="us-west-2", account=local_aws.account)
     store.add("us-west-2", BUILD, record["id"], record)
     environment = Environment(endpoint_url=local_aws.endpoint_url, account=local_aws.account, region="us-west-2", commands=tmp_path / "bin")
-    BuildRun(record, "us-west-2", Builds(store), environment, local_aws.client, 0.5, tmp_path)()
+    BuildRun(record, "us-west-2", Builds(store), environment, local_aws.client, 0.5, tmp_path, Slots(lambda: 1))()
     ended = store.get("us-west-2", BUILD, record["id"])
     assert ended is not None
     assert (ended["buildStatus"], _phases(ended)["BUILD"], "POST_BUILD" in _phases(ended)) == ("TIMED_OUT", "TIMED_OUT", False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_mlcc.localaws.services.codebuild.buildspec import BuildspecError, OnFailure, parse
+from pytest_mlcc.localaws.services.codebuild.buildspec import BuildspecError, FailureAction, OnFailure, parse
 
 
 def test_a_full_buildspec_is_understood() -> None:
@@ -15,7 +15,7 @@ def test_a_full_buildspec_is_understood() -> None:
     )
     build = next(phase for phase in spec.phases if phase.name == "build")
     assert spec.variables == {"A": "1", "B": "true"}
-    assert (build.commands, build.finally_, build.on_failure) == (("make", "5"), ("echo done",), OnFailure.CONTINUE)
+    assert (build.commands, build.finally_, build.on_failure) == (("make", "5"), ("echo done",), OnFailure(FailureAction.CONTINUE))
     assert spec.secrets_manager == {"S": "id:key"}
     assert spec.artifacts is not None
     assert spec.artifacts.discard_paths

@@ -1,1 +1,1 @@
-"""CodeBuild that really builds: buildspec phases run under bash on this machine."""
+"""CodeBuild that really builds: buildspec phases run in a shell of this machine."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import fnmatch
+import hashlib
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +18,114 @@ from pytest_mlcc.localaws.store import Record
 __all__ = ["upload"]
 
 
-def upload(s3: Any, record: Record, spec: Buildspec, *, source: Path) -> dict[str, Any]:
-    """Put the artifacts where the project wants them; what the build's record says of them. Raises SourceError."""
-    wanted, given = record.get("_artifacts", {}), spec.artifacts
-    if given is None or wanted.get("type") != "S3":
-        return {}
-    base = source / given.base_directory
-    files = _files(base, given)
-    if not files:
-        raise SourceError("no matching artifact paths found")
-    prefix = _prefix(record, wanted, given)
-    try:
-        if wanted.get("packaging") == "ZIP":
-            s3.put_object(Bucket=wanted["location"], Key=prefix, Body=_zipped(files))
-        else:
+def upload(
+    s3: Any, plan: Record, spec: Buildspec, *, source: Path, build_id: str, expand: Callable[[str], str], scratch: Path
+) -> dict[str, Any]:
+    """Put the artifacts where the project wants them; the members of the build's record that say where they are.
+
+    ``plan`` holds the project's ``artifacts`` and ``secondaryArtifacts``; ``expand`` gives a name of the buildspec as the build's
+    shell reads it; archives are made in ``scratch``. Raises SourceError.
+    """
+    made = _Upload(s3, source=source, build_id=build_id, expand=expand, scratch=scratch)
+    facts: dict[str, Any] = {}
+    primary = plan.get("artifacts", {})
+    if spec.artifacts is not None and primary.get("type") == "S3":
+        facts["artifacts"] = made.put(primary, spec.artifacts)
+    secondary = [
+        {**made.put(wanted, _secondary(spec.secondary_artifacts, wanted)), "artifactIdentifier": wanted["artifactIdentifier"]}
+        for wanted in plan.get("secondaryArtifacts", [])
+        if wanted.get("type") == "S3"
+    ]
+    return {**facts, **({"secondaryArtifacts": secondary} if secondary else {})}
+
+
+def _secondary(named: Mapping[str, Artifacts], wanted: Record) -> Artifacts:
+    identifier = wanted.get("artifactIdentifier", "")
+    if identifier not in named:
+        raise SourceError(f"no definition for artifact {identifier} in buildspec")
+    return named[identifier]
+
+
+class _Upload:
+    def __init__(self, s3: Any, *, source: Path, build_id: str, expand: Callable[[str], str], scratch: Path) -> None:
+        self._s3, self._source, self._build_id, self._expand, self._scratch = s3, source, build_id, expand, scratch
+
+    def put(self, wanted: Record, given: Artifacts) -> Record:
+        files = self._files(given)
+        prefix, zipped = self._prefix(wanted, given), wanted.get("packaging") == "ZIP"
+        sums: dict[str, str] = {}
+        try:
+            if zipped:
+                sums = self._put_zip(wanted["location"], prefix, files)
+            else:
+                for name, path in files.items():
+                    self._put(wanted["location"], f"{prefix}/{name}".lstrip("/"), path)
+        except ClientError as error:
+            raise SourceError(f"Error in UPLOAD_ARTIFACTS phase: {error.response['Error'].get('Message') or error}") from error
+        kept: Record = {key: wanted[key] for key in ("overrideArtifactName", "encryptionDisabled", "bucketOwnerAccess") if key in wanted}
+        return {"location": f"arn:aws:s3:::{wanted['location']}/{prefix}".rstrip("/"), **kept, **sums}
+
+    def _put_zip(self, bucket: str, key: str, files: Mapping[str, Path]) -> dict[str, str]:
+        packed = self._scratch / "artifacts.zip"
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, path in files.items():
-                s3.put_object(Bucket=wanted["location"], Key=f"{prefix}/{name}", Body=path.read_bytes())
-    except ClientError as error:
-        raise SourceError(f"artifacts: {error}") from error
-    return {"artifacts": {"location": f"arn:aws:s3:::{wanted['location']}/{prefix}"}}
+                archive.write(path, name)
+        self._put(bucket, key, packed)
+        with packed.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            return {"sha256sum": sha256, "md5sum": hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()}
+
+    def _put(self, bucket: str, key: str, path: Path) -> None:
+        with path.open("rb") as file:
+            self._s3.put_object(Bucket=bucket, Key=key, Body=file)
+
+    def _files(self, given: Artifacts) -> dict[str, Path]:
+        """What is handed out, by name; links that lead out of the source are not followed."""
+        root = self._source.resolve()
+        bases = [path.resolve() for path in self._bases(given.base_directory) if path.is_dir() and path.resolve().is_relative_to(root)]
+        if not bases:
+            raise SourceError(f"no matching base directory path found for {given.base_directory}")
+        found: dict[str, Path] = {}
+        for base in bases:
+            for pattern in given.files:
+                for path in _matching(base, pattern):
+                    name = str(path.relative_to(base))
+                    inside = path.is_file() and path.resolve().is_relative_to(root)
+                    if inside and not any(fnmatch.fnmatch(name, excluded) for excluded in given.exclude_paths):
+                        found[path.name if given.discard_paths else name] = path
+        if not found:
+            raise SourceError("no matching artifact paths found")
+        return found
+
+    def _bases(self, pattern: str) -> list[Path]:
+        """The directories a base directory means: a path, or a pattern below the source."""
+        if not pattern or Path(pattern).is_absolute():
+            return [Path(pattern) if pattern else self._source]
+        return _globbed(self._source, pattern)
+
+    def _prefix(self, wanted: Record, given: Artifacts) -> str:
+        unique = self._build_id.rpartition(":")[2] if wanted.get("namespaceType") == "BUILD_ID" else ""
+        default = str(wanted.get("name") or self._build_id.partition(":")[0])
+        name = self._expand(given.name) if given.name and wanted.get("overrideArtifactName") else default
+        parts = (given.s3_prefix, str(wanted.get("path") or ""), unique, name)
+        return "/".join(part.strip("/") for part in parts if part.strip("/"))
 
 
-def _files(base: Path, given: Artifacts) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for pattern in given.files:
-        for path in sorted(base.glob(pattern)):
-            if path.is_file() and path.resolve().is_relative_to(base.resolve()):
-                found[path.name if given.discard_paths else str(path.relative_to(base))] = path
+def _matching(base: Path, pattern: str) -> list[Path]:
+    """Files that match; a directory stands for all that is in it. A pattern never leaves the base."""
+    cleaned = pattern.removeprefix("./").lstrip("/")
+    if not cleaned or ".." in Path(cleaned).parts:
+        return []
+    found: list[Path] = []
+    for path in _globbed(base, cleaned):
+        # pathlib's "**" matches directories alone
+        found += [path] if path.is_file() else sorted(path.rglob("*")) if cleaned.endswith("**") or "*" not in cleaned else []
     return found
 
 
-def _prefix(record: Record, wanted: Record, given: Artifacts) -> str:
-    unique = record["id"].rpartition(":")[2] if wanted.get("namespaceType") == "BUILD_ID" else ""
-    name = given.name if given.name and wanted.get("overrideArtifactName") else str(wanted.get("name") or record["projectName"])
-    return "/".join(part.strip("/") for part in (str(wanted.get("path") or ""), unique, name) if part.strip("/"))
-
-
-def _zipped(files: dict[str, Path]) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, path in files.items():
-            archive.write(path, name)
-    return packed.getvalue()
+def _globbed(base: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(base.glob(pattern))
+    except ValueError as error:  # such as "**x"
+        raise SourceError(f"invalid artifact path {pattern}: {error}") from error

@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/codebuild/latest/userguide/build-spec-ref.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,25 +13,63 @@ from typing import Any
 
 import yaml
 
-__all__ = ["PHASES", "Artifacts", "Buildspec", "BuildspecError", "OnFailure", "Phase", "parse"]
+__all__ = ["PHASES", "Artifacts", "Buildspec", "BuildspecError", "FailureAction", "OnFailure", "Phase", "parse"]
 
 #: The phases a buildspec may fill, in their order.
 PHASES = ("install", "pre_build", "build", "post_build")
 
 _TOP = {"version", "run-as", "env", "proxy", "batch", "phases", "reports", "artifacts", "cache"}
+_ENV = {"shell", "variables", "parameter-store", "secrets-manager", "exported-variables", "git-credential-helper"}
 _PHASE = {"run-as", "on-failure", "runtime-versions", "commands", "finally", "steps"}
+_ARTIFACTS = {
+    "files", "name", "discard-paths", "base-directory", "exclude-paths", "enable-symlinks", "s3-prefix", "secondary-artifacts",
+}  # fmt: skip
+_SHELLS = ("bash", "sh", "/bin/sh")
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_RETRY = re.compile(r"^RETRY(?:-(?P<count>\d+))?(?:-(?P<pattern>.+))?$", re.IGNORECASE | re.DOTALL)
+_RETRIES = 3
+_MOST_RETRIES = 100
 
 
 class BuildspecError(ValueError):
     """The buildspec can't be used; the message names every mistake."""
 
 
-class OnFailure(StrEnum):
-    """What a failed phase does to the phases after it."""
+class FailureAction(StrEnum):
+    """What a failed phase does."""
 
     DEFAULT = ""
     ABORT = "ABORT"
     CONTINUE = "CONTINUE"
+    RETRY = "RETRY"
+
+
+@dataclass(frozen=True, slots=True)
+class OnFailure:
+    """``on-failure``: ABORT, CONTINUE, RETRY, RETRY-<count>, RETRY-<regex> or RETRY-<count>-<regex>."""
+
+    action: FailureAction = FailureAction.DEFAULT
+    retries: int = 0
+    pattern: str = ".*"
+    """What the failed phase must have said, to be tried again."""
+
+    @classmethod
+    def parse(cls, text: str) -> OnFailure:
+        """Read the value. Raises ValueError that says what is allowed."""
+        if text in ("", FailureAction.ABORT, FailureAction.CONTINUE):
+            return cls(FailureAction(text))
+        match = _RETRY.match(text)
+        if match is None:
+            raise ValueError(f"must be ABORT, CONTINUE, RETRY, RETRY-count, RETRY-regex or RETRY-count-regex, not {text!r}")
+        retries = int(match["count"]) if match["count"] else _RETRIES
+        if retries > _MOST_RETRIES:
+            raise ValueError(f"a phase is tried again 0 to {_MOST_RETRIES} times, not {retries}")
+        pattern = match["pattern"] or ".*"
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return cls(FailureAction.RETRY, retries, pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +79,7 @@ class Phase:
     name: str
     commands: tuple[str, ...] = ()
     finally_: tuple[str, ...] = ()
-    on_failure: OnFailure = OnFailure.DEFAULT
+    on_failure: OnFailure = field(default_factory=OnFailure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +90,8 @@ class Artifacts:
     base_directory: str = ""
     discard_paths: bool = False
     name: str = ""
+    exclude_paths: tuple[str, ...] = ()
+    s3_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +104,11 @@ class Buildspec:
     secrets_manager: Mapping[str, str] = field(default_factory=dict)
     exported: tuple[str, ...] = ()
     artifacts: Artifacts | None = None
+    secondary_artifacts: Mapping[str, Artifacts] = field(default_factory=dict)
+    shell: str = "sh"
+    """What runs the commands: ``sh`` unless the buildspec asks for ``bash``, as on AWS."""
+    keeps_state: bool = True
+    """False for version 0.1, where each command begins in a shell of its own."""
 
 
 def parse(text: str) -> Buildspec:
@@ -90,40 +136,69 @@ class _Reader:
         if str(document.get("version")) not in ("0.2", "0.1"):
             self.mistakes.append(f"version: must be 0.2, not {document.get('version')!r}")
         self._only(document, _TOP, "")
-        env = self._mapping(document, "env", "env")
+        for accepted in ("reports", "cache", "proxy", "batch"):
+            self._mapping(document, accepted, accepted)
+        env = self._env()
         phases = self._mapping(document, "phases", "phases")
         self._only(phases, set(PHASES), "phases.")
         if not phases:
             self.mistakes.append("phases: at least one of " + ", ".join(PHASES) + " is needed")
+        artifacts, secondary = self._all_artifacts()
         return Buildspec(
             phases=tuple(self._phase(name, phases) for name in PHASES),
             variables=self._strings(env, "variables"),
             parameter_store=self._strings(env, "parameter-store"),
             secrets_manager=self._strings(env, "secrets-manager"),
-            exported=self._commands(env, "exported-variables", "env"),
-            artifacts=self._artifacts(),
+            exported=self._exported(env),
+            artifacts=artifacts,
+            secondary_artifacts=secondary,
+            shell="bash" if env.get("shell") == "bash" else "sh",
+            keeps_state=str(document.get("version")) != "0.1",
         )
+
+    def _env(self) -> Mapping[str, Any]:
+        env = self._mapping(self._document, "env", "env")
+        self._only(env, _ENV, "env.")
+        if env.get("shell", "bash") not in _SHELLS:
+            self.mistakes.append(f"env.shell: must be bash or /bin/sh on Linux, not {env['shell']!r}")
+        return env
+
+    def _exported(self, env: Mapping[str, Any]) -> tuple[str, ...]:
+        names = self._commands(env, "exported-variables", "env")
+        self.mistakes += [f"env.exported-variables: {name!r} is no variable's name" for name in names if not _VARIABLE.match(name)]
+        return names
 
     def _phase(self, name: str, phases: Mapping[str, Any]) -> Phase:
         where = f"phases.{name}"
         phase = self._mapping(phases, name, where)
         self._only(phase, _PHASE, f"{where}.")
+        on_failure = OnFailure()
         try:
-            on_failure = OnFailure(str(phase.get("on-failure") or ""))
-        except ValueError:
-            self.mistakes.append(f"{where}.on-failure: must be ABORT or CONTINUE, not {phase['on-failure']!r}")
-            on_failure = OnFailure.DEFAULT
+            on_failure = OnFailure.parse(str(phase.get("on-failure") or ""))
+        except ValueError as error:
+            self.mistakes.append(f"{where}.on-failure: {error}")
         return Phase(name, self._commands(phase, "commands", where), self._commands(phase, "finally", where), on_failure)
 
-    def _artifacts(self) -> Artifacts | None:
+    def _all_artifacts(self) -> tuple[Artifacts | None, dict[str, Artifacts]]:
         if "artifacts" not in self._document:
-            return None
+            return None, {}
         given = self._mapping(self._document, "artifacts", "artifacts")
+        secondary = self._mapping(given, "secondary-artifacts", "artifacts.secondary-artifacts")
+        named = {
+            str(name): self._artifacts(self._mapping(secondary, name, f"artifacts.secondary-artifacts.{name}"), f"artifacts.{name}")
+            for name in secondary
+        }
+        return self._artifacts(given, "artifacts") if given.get("files") or not secondary else None, named
+
+    def _artifacts(self, given: Mapping[str, Any], where: str) -> Artifacts:
+        self._only(given, _ARTIFACTS, f"{where}.")
         return Artifacts(
-            files=self._commands(given, "files", "artifacts"),
+            files=self._commands(given, "files", where),
             base_directory=str(given.get("base-directory") or ""),
             discard_paths=str(given.get("discard-paths")).lower() in ("yes", "true"),
             name=str(given.get("name") or ""),
+            exclude_paths=self._commands(given, "exclude-paths", where),
+            s3_prefix=str(given.get("s3-prefix") or ""),
         )
 
     def _only(self, given: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -39,15 +39,18 @@ class Environment:
     commands: Path
     guard: Path | None = None
 
-    def variables(self, record: Record, spec: Buildspec, *, source: Path, work: Path) -> dict[str, str]:
-        """Everything a command sees; what StartBuild says beats the project, the project beats the buildspec."""
+    def variables(self, record: Record, spec: Buildspec, *, sources: Mapping[str, Path], work: Path) -> dict[str, str]:
+        """Everything a command sees; what StartBuild says beats the project, the project beats the buildspec.
+
+        ``sources`` are the directories of the sources by their identifiers; the primary one's is empty.
+        """
         plain = {
             variable["name"]: variable["value"]
             for variable in record["environment"].get("environmentVariables", [])
             if variable.get("type", "PLAINTEXT") == "PLAINTEXT"
         }
         resolved = record.get("_resolved", {})
-        return {**self._base(work), **self._codebuild(record, source), **spec.variables, **plain, **resolved}
+        return {**self._base(work), **self._codebuild(record, sources), **spec.variables, **plain, **resolved}
 
     def _base(self, work: Path) -> dict[str, str]:
         path = os.pathsep.join([str(self.commands), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -67,8 +70,10 @@ class Environment:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
-    def _codebuild(self, record: Record, source: Path) -> dict[str, str]:
+    def _codebuild(self, record: Record, sources: Mapping[str, Path]) -> dict[str, str]:
+        directories = {f"CODEBUILD_SRC_DIR_{identifier}": str(path) for identifier, path in sources.items() if identifier}
         return {
+            **directories,
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "CODEBUILD_CI": "true",
@@ -78,10 +83,13 @@ class Environment:
             "CODEBUILD_BUILD_IMAGE": record["environment"].get("image", ""),
             "CODEBUILD_BUILD_SUCCEEDING": "1",
             "CODEBUILD_INITIATOR": record["initiator"],
-            "CODEBUILD_LOG_PATH": record["logs"]["streamName"],
+            "CODEBUILD_KMS_KEY_ID": record.get("encryptionKey", ""),
+            "CODEBUILD_LOG_PATH": record["logs"].get("streamName", ""),
+            "CODEBUILD_PROJECT_ARN": record["arn"].replace(":build/", ":project/").rpartition(":")[0],
             "CODEBUILD_RESOLVED_SOURCE_VERSION": record.get("sourceVersion", ""),
+            "CODEBUILD_SOURCE_REPO_URL": record["source"].get("location", ""),
             "CODEBUILD_SOURCE_VERSION": record.get("sourceVersion", ""),
-            "CODEBUILD_SRC_DIR": str(source),
+            "CODEBUILD_SRC_DIR": str(sources[""]),
             "CODEBUILD_START_TIME": str(int(record["startTime"] * 1000)),
         }
 

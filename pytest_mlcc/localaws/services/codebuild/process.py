@@ -49,9 +49,12 @@ class BuildProcess:
         """The leader of the build's process group."""
         return self._process.pid
 
-    def run(self, script: str, *, cwd: Path, env: Mapping[str, str]) -> int:
-        """Run one bash script; its exit status. Raises OutOfTimeError or StoppedError, after which nothing runs any more."""
-        request = json.dumps({"script": script, "cwd": str(cwd), "env": dict(env)})
+    def run(self, shell: str, script: str, *, cwd: Path, env: Mapping[str, str]) -> int:
+        """Run one script with ``shell`` (``bash`` or ``sh``); its exit status.
+
+        Raises OutOfTimeError or StoppedError, after which nothing runs any more.
+        """
+        request = json.dumps({"shell": shell, "script": script, "cwd": str(cwd), "env": dict(env)})
         try:
             self._input.write(request.encode() + b"\n")
             self._input.flush()

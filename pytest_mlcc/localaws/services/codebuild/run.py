@@ -1,25 +1,29 @@
-"""One build being carried out: source, phases, logs, end. Runs in a thread of the server."""
+"""One build being carried out: queue, source, phases, logs, end. Runs in a thread of the server."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
 import shutil
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_mlcc.localaws.rehearsal.rehearsal import Rehearsal
+from pytest_mlcc.localaws.rehearsal.vocabulary import Delay
 from pytest_mlcc.localaws.services.codebuild.artifacts import upload
-from pytest_mlcc.localaws.services.codebuild.buildspec import Buildspec, BuildspecError, OnFailure, Phase, parse
+from pytest_mlcc.localaws.services.codebuild.buildspec import Buildspec, BuildspecError, FailureAction, Phase, parse
 from pytest_mlcc.localaws.services.codebuild.environment import Environment, ResolveError
-from pytest_mlcc.localaws.services.codebuild.logs import LogStream
+from pytest_mlcc.localaws.services.codebuild.logs import BuildLog
 from pytest_mlcc.localaws.services.codebuild.model import Builds
-from pytest_mlcc.localaws.services.codebuild.process import BuildProcess, OutOfTimeError, StoppedError
-from pytest_mlcc.localaws.services.codebuild.source import SourceError, download
+from pytest_mlcc.localaws.services.codebuild.process import OutOfTimeError, StoppedError
+from pytest_mlcc.localaws.services.codebuild.shell import CommandFailedError, Shell
+from pytest_mlcc.localaws.services.codebuild.slots import Slots
+from pytest_mlcc.localaws.services.codebuild.source import SourceError, download, read_object
 from pytest_mlcc.localaws.store import Record
 
 __all__ = ["BuildRun"]
@@ -44,144 +48,230 @@ class BuildRun:
     client: Callable[[str], Any]
     seconds: float
     scratch: Path
+    slots: Slots
+    rehearsal: Rehearsal = field(default_factory=Rehearsal)
     work: Path = field(init=False)
-    _process: BuildProcess | None = field(default=None, init=False)
+    phase: str = field(default="QUEUED", init=False)
+    """The phase the build is in."""
+    _shell: Shell | None = field(default=None, init=False)
     _ended_by: str | None = field(default=None, init=False)
+    _stopping: threading.Event = field(default_factory=threading.Event, init=False)
+    _deadline: float = field(default=float("inf"), init=False)
 
     def __call__(self) -> None:
         """Carry the build out; whatever happens its record ends, its directory goes and no process stays."""
+        if not self._queue():
+            self._finish(self._ended_by or "FAULT", {})
+            return
+        try:
+            self._run()
+        finally:
+            self.slots.give_back()
+
+    def _run(self) -> None:
         self.work = self.scratch / uuid.uuid4().hex
-        names = self.record["logs"]
-        stream = LogStream(self.client("logs"), group=names["groupName"], stream=names["streamName"])
-        self._stream = stream
-        status = "FAULT"
-        facts: dict[str, Any] = {}
+        status, facts = "FAULT", dict[str, Any]()
         try:
             self.work.mkdir()
+            self._log = self._opened_log()
             status, facts = self._carry_out()
         except Exception as error:
             log.exception("build %s failed inside the server", self.record["id"])
             with contextlib.suppress(Exception):  # the log may be what failed, and its failure is known now
                 self._emit(f"[Container] {type(error).__name__}: {error}")
         finally:
-            if self._process is not None:
-                self._process.close()
-            shutil.rmtree(self.work, ignore_errors=True)
+            if self._shell is not None:
+                self._shell.process.close()
             try:
-                stream.flush()
+                self._close_log()
             except Exception:  # a build ends, whether or not its last lines could be kept
                 log.warning("the log of build %s could not be written", self.record["id"], exc_info=True)
-            self.builds.finish(self.region, self.record["id"], self._ended_by or status, **facts)
+            shutil.rmtree(self.work, ignore_errors=True)
+            self._finish(self._ended_by or status, facts)
+
+    def _finish(self, status: str, facts: dict[str, Any]) -> None:
+        reason = "The local AWS ended while this build ran." if self._ended_by == "FAULT" else ""
+        self.builds.finish(self.region, self.record["id"], status, reason=reason, **facts)
+
+    @property
+    def pid(self) -> int | None:
+        """The leader of the build's processes, once there are any."""
+        return self._shell.process.pid if self._shell is not None else None
+
+    def stop(self, status: str = "STOPPED") -> None:
+        """End the build from another thread: its processes are killed, its status will be ``status``."""
+        self._ended_by = self._ended_by or status
+        self._stopping.set()
+        if self._shell is not None:
+            self._shell.process.kill()
+
+    # --- the log
+
+    def _opened_log(self) -> BuildLog:
+        where = self.record["logs"]
+        copy = self.work / "log.gz" if "s3LogsArn" in where else None
+        return BuildLog(self.client("logs"), group=where.get("groupName", ""), stream=where.get("streamName", ""), copy=copy)
+
+    def _close_log(self) -> None:
+        self._log.closed()
+        arn = self.record["logs"].get("s3LogsArn")
+        if arn:
+            bucket, _, key = arn.removeprefix("arn:aws:s3:::").partition("/")
+            self.client("s3").put_object(Bucket=bucket, Key=key, Body=(self.work / "log.gz").read_bytes())
 
     def _emit(self, line: str) -> None:
         """Log a line, with the secrets that the build was handed masked, as CodeBuild masks them."""
         for value in self.record.get("_resolved", {}).values():
             line = line.replace(value, "***") if value else line
-        self._stream.line(line)
-
-    def stop(self, status: str = "STOPPED") -> None:
-        """End the build from another thread: its processes are killed, its status will be ``status``."""
-        self._ended_by = self._ended_by or status
-        if self._process is not None:
-            self._process.kill()
+        self._log.line(line)
 
     # --- the story of a build
 
+    def _queue(self) -> bool:
+        """Wait for a place, and as long as the rehearsal says; whether the build may begin."""
+        until = time.monotonic() + self.record["queuedTimeoutInMinutes"] * 60
+        delay = self.rehearsal.delay(Delay.BUILD_QUEUE)
+        self._stopping.wait(min(delay, until - time.monotonic()))
+        if not self._stopping.is_set() and self.slots.take(given_up=self._stopping.is_set, until=until):
+            self._end("SUCCEEDED")
+            return True
+        self._ended_by = self._ended_by or "TIMED_OUT"
+        minutes = self.record["queuedTimeoutInMinutes"]
+        told = {"TIMED_OUT": ("BUILD_TIMED_OUT", f"Build has timed out in the queue after {minutes} minutes.")}
+        code, message = told.get(self._ended_by, ("", ""))
+        self._end(self._ended_by, [{"statusCode": code, "message": message}])
+        return False
+
     def _carry_out(self) -> tuple[str, dict[str, Any]]:
-        self._end("SUCCEEDED")  # QUEUED: there is always room
-        self._simple_phase("PROVISIONING", lambda: None)
+        self._deadline = time.monotonic() + self.seconds
         spec: list[Buildspec] = []
-        source = self.work / "src"
-        if not self._simple_phase("DOWNLOAD_SOURCE", lambda: spec.append(self._get_source(source))):
+        if not self._phase("PROVISIONING", lambda: self._wait(self.rehearsal.delay(Delay.BUILD_PROVISIONING))):
             return self._failed(), {}
-        deadline = time.monotonic() + self.seconds
-        self._process = BuildProcess(deadline=deadline, on_line=self._emit)
-        self._variables = self.environment.variables(self.record, spec[0], source=source, work=self.work)
-        succeeded = self._phases(spec[0])
-        facts = {"exportedEnvironmentVariables": self._exported(spec[0])}
-        artifacts = spec[0].artifacts
-        uploaded = self._ended_by is not None or self._simple_phase(
-            "UPLOAD_ARTIFACTS", lambda: facts.update(self._upload(source) if artifacts else {})
-        )
-        self._simple_phase("FINALIZING", lambda: None)
+        if not self._phase("DOWNLOAD_SOURCE", lambda: spec.append(self._get_sources())):
+            self._phase("FINALIZING", lambda: None)
+            return self._failed(), {}
+        self._shell = Shell(
+            spec[0].shell, variables=self.environment.variables(self.record, spec[0], sources=self._sources, work=self.work),
+            cwd=self._sources[""], work=self.work, keeps_state=spec[0].keeps_state, deadline=self._deadline, emit=self._emit,
+        )  # fmt: skip
+        succeeded, went_through = self._phases(spec[0], self._shell)
+        facts: dict[str, Any] = {"exportedEnvironmentVariables": self._exported(spec[0], self._shell)}
+        uploaded = True
+        if went_through and self._ended_by is None:
+            uploaded = self._phase("UPLOAD_ARTIFACTS", lambda: facts.update(self._upload(spec[0])))
+        self._phase("FINALIZING", lambda: None)
         return ("SUCCEEDED" if succeeded and uploaded else self._failed()), facts
 
     def _failed(self) -> str:
         return self._ended_by or "FAILED"
 
-    def _get_source(self, into: Path) -> Buildspec:
-        into.mkdir()
+    def _wait(self, seconds: float) -> None:
+        """Let time pass, unless the build is stopped or its own time is over."""
+        self._stopping.wait(max(0.0, min(seconds, self._deadline - time.monotonic())))
+        if self._stopping.is_set():
+            raise _PhaseFailedError("", "Build was stopped.")
+        if time.monotonic() >= self._deadline:
+            raise self._out_of_time()
+
+    def _out_of_time(self) -> _PhaseFailedError:
+        self._ended_by = self._ended_by or "TIMED_OUT"
+        return _PhaseFailedError("BUILD_TIMED_OUT", f"Build has timed out after {self.record['timeoutInMinutes']} minutes.")
+
+    def _get_sources(self) -> Buildspec:
         for name in ("home", "tmp"):
             (self.work / name).mkdir()
-        source = self.record["source"]
+        record, versions = (
+            self.record,
+            {each["sourceIdentifier"]: each["sourceVersion"] for each in self.record.get("secondarySourceVersions", [])},
+        )
+        self._sources = {"": self.work / "src"}
         try:
-            if source.get("type") == "S3":
-                self._emit(f"[Container] Downloading source from {source['location']}")
-                download(self.client("s3"), source["location"], into=into)
-            self._spec = parse(_buildspec_text(source, into))
-            self.environment.resolve(self.record, self._spec, client=self.client)
+            self._get_source(record["source"], self._sources[""], version=record.get("sourceVersion", ""))
+            for source in record.get("secondarySources", []):
+                identifier = source["sourceIdentifier"]
+                self._sources[identifier] = self.work / f"src-{identifier}"
+                self._get_source(source, self._sources[identifier], version=versions.get(identifier, ""))
+            spec = parse(self._buildspec_text(record["source"]))
+            self.environment.resolve(record, spec, client=self.client)
         except SourceError as error:
             raise _PhaseFailedError("CLIENT_ERROR", str(error)) from error
         except BuildspecError as error:
             raise _PhaseFailedError("YAML_FILE_ERROR", str(error)) from error
         except ResolveError as error:
             raise _PhaseFailedError(error.code, str(error)) from error
-        return self._spec
+        self._wait(0)
+        return spec
 
-    def _phases(self, spec: Buildspec) -> bool:
-        """Run the four phases by the rules of ``on-failure``: only a failed build phase lets the next one run by default."""
+    def _get_source(self, source: Record, into: Path, *, version: str) -> None:
+        into.mkdir()
+        if source.get("type") == "S3":
+            self._emit(f"[Container] Downloading source from {source['location']}")
+            download(self.client("s3"), source["location"], into=into, version=version)
+
+    def _buildspec_text(self, source: Record) -> str:
+        """The buildspec: inline text, an object in S3, a path in a source, or buildspec.yml."""
+        given = str(source.get("buildspec") or "buildspec.yml")
+        if "\n" in given or given.lstrip().startswith(("version", "{")):
+            return given
+        if given.startswith("arn:aws:s3:::"):
+            return read_object(self.client("s3"), given)
+        for identifier in self._sources:
+            given = given.replace(f"$CODEBUILD_SRC_DIR_{identifier}/", f"../src-{identifier}/") if identifier else given
+        directory = self._sources[""]
+        path = (directory / given).resolve()
+        inside = any(path.is_relative_to(each.resolve()) for each in self._sources.values())
+        if not inside or not path.is_file():
+            raise BuildspecError(f"stat {path.name}: no such file or directory ({given} is not in the source)")
+        return path.read_text(errors="replace")
+
+    def _phases(self, spec: Buildspec, shell: Shell) -> tuple[bool, bool]:
+        """Run the four phases by the rules of ``on-failure``: only a failed build phase lets the next one run by default.
+
+        Whether all succeeded, and whether the last one was reached.
+        """
         succeeded = True
         for phase in spec.phases:
-            if not self._simple_phase(phase.name.upper(), lambda phase=phase: self._commands(phase)):  # type: ignore[misc]  # bound now
+            if not self._phase(phase.name.upper(), lambda phase=phase: self._commands(phase, shell)):  # type: ignore[misc]  # bound now
                 succeeded = False
-                self._variables["CODEBUILD_BUILD_SUCCEEDING"] = "0"
-                goes_on = phase.on_failure is OnFailure.CONTINUE or (phase.on_failure is OnFailure.DEFAULT and phase.name == "build")
+                shell.variables["CODEBUILD_BUILD_SUCCEEDING"] = "0"
+                action, by_default = phase.on_failure.action, phase.name in ("build", "post_build")
+                goes_on = action is FailureAction.CONTINUE or (by_default and action is not FailureAction.ABORT)
                 if not goes_on or self._ended_by is not None:
-                    break
-        return succeeded
+                    return False, False
+        return succeeded, True
 
-    def _commands(self, phase: Phase) -> None:
+    def _commands(self, phase: Phase, shell: Shell) -> None:
+        """The commands, again and again as ``on-failure`` allows; then what comes finally."""
+        began, rule = time.monotonic(), phase.on_failure
         try:
-            self._run_all(phase.commands)
+            for attempt in range(rule.retries + 1):
+                try:
+                    shell.run(phase.commands)
+                    break
+                except CommandFailedError as error:
+                    if attempt == rule.retries or not error.matches(rule.pattern):
+                        raise
+                    self._emit(f"[Container] {error} Retrying phase {phase.name.upper()} ({attempt + 1} of {rule.retries})")
+            if phase.name == "build":
+                self._wait(self.rehearsal.delay(Delay.BUILD) - (time.monotonic() - began))
+        except (OutOfTimeError, StoppedError) as error:  # nothing runs any more, what comes finally least of all
+            self._ended_by = self._ended_by or ("TIMED_OUT" if isinstance(error, OutOfTimeError) else "FAULT")
+            raise
         finally:
             if self._ended_by is None:
-                self._run_all(phase.finally_)
-
-    def _run_all(self, commands: Iterable[str]) -> None:
-        for command in commands:
-            self._emit(f"[Container] Running command {command}")
-            code = self._shell(command)
-            if code:
-                raise _PhaseFailedError("COMMAND_EXECUTION_ERROR", f"Error while executing command: {command}. Reason: exit status {code}")
-
-    def _shell(self, command: str) -> int:
-        """Run one command; variables it exports and the directory it changes to reach the next, as in version 0.2."""
-        state = self.work / "state.sh"
-        load = f". {shlex.quote(str(state))} >/dev/null 2>&1; " if state.exists() else ""
-        keep = f"declare -px > {shlex.quote(str(state))}; printf 'cd %q\\n' \"$PWD\" >> {shlex.quote(str(state))}"
-        again = f"export CODEBUILD_BUILD_SUCCEEDING={self._variables['CODEBUILD_BUILD_SUCCEEDING']}"
-        script = f"{load}{again}\n__mlcc_keep() {{ local code=$?; {keep}; exit $code; }}\ntrap __mlcc_keep EXIT\n{command}"
-        assert self._process is not None
-        try:
-            return self._process.run(script, cwd=self.work / "src", env=self._variables)
-        except OutOfTimeError:
-            self._ended_by = self._ended_by or "TIMED_OUT"
-            minutes = self.record["timeoutInMinutes"]
-            raise _PhaseFailedError("BUILD_TIMED_OUT", f"Build has timed out after {minutes} minutes.") from None
-        except StoppedError:
-            self._ended_by = self._ended_by or "FAULT"
-            raise _PhaseFailedError("", "Build was stopped.") from None
+                shell.run(phase.finally_)
 
     # --- phases on record
 
-    def _simple_phase(self, name: str, work: Callable[[], object]) -> bool:
+    def _phase(self, name: str, work: Callable[[], object]) -> bool:
         """Run ``work`` as a phase of the record; whether it succeeded."""
         if self._ended_by is not None and name != "FINALIZING":
             return False
+        self.phase = name
         self.builds.begin_phase(self.region, self.record["id"], name)
         self._emit(f"[Container] Entering phase {name}")
         try:
-            work()
+            self._done(work)
         except _PhaseFailedError as error:
             status = self._ended_by or "FAILED"
             self._emit(f"[Container] Phase complete: {name} State: {status}")
@@ -192,35 +282,42 @@ class BuildRun:
         self._end("SUCCEEDED", [{"statusCode": "", "message": ""}])
         return True
 
+    def _done(self, work: Callable[[], object]) -> None:
+        """Do the work of a phase; what goes wrong in words of the phase."""
+        try:
+            work()
+        except CommandFailedError as error:
+            raise _PhaseFailedError("COMMAND_EXECUTION_ERROR", str(error)) from error
+        except OutOfTimeError:
+            raise self._out_of_time() from None
+        except StoppedError:
+            self._ended_by = self._ended_by or "FAULT"
+            raise _PhaseFailedError("", "Build was stopped.") from None
+
     def _end(self, status: str, contexts: list[dict[str, str]] | None = None) -> None:
         self.builds.end_phase(self.region, self.record["id"], status, contexts or [])
 
-    def _exported(self, spec: Buildspec) -> list[dict[str, str]]:
+    def _exported(self, spec: Buildspec, shell: Shell) -> list[dict[str, str]]:
         """The variables the build exports, as its commands left them."""
-        if not spec.exported or self._process is None or self._ended_by is not None:
+        if not spec.exported or self._ended_by is not None:
             return []
-        values: list[str] = []
-        printing = self._process.run(
-            f". {shlex.quote(str(self.work / 'state.sh'))}; " + "; ".join(f'printf "%s\\0" "${{{name}}}"' for name in spec.exported)
-            + f" > {shlex.quote(str(self.work / 'exported'))}", cwd=self.work, env=self._variables,
-        )  # fmt: skip
-        if printing == 0:
-            values = (self.work / "exported").read_text().split("\0")
-        return [{"name": name, "value": value} for name, value in zip(spec.exported, values, strict=False)]
+        with contextlib.suppress(OutOfTimeError, StoppedError):
+            values = shell.values(f'"${{{name}}}"' for name in spec.exported)
+            return [{"name": name, "value": value} for name, value in zip(spec.exported, values, strict=False)]
+        return []
 
-    def _upload(self, source: Path) -> dict[str, Any]:
+    def _upload(self, spec: Buildspec) -> dict[str, Any]:
+        assert self._shell is not None
+        shell = self._shell
+
+        def expand(name: str) -> str:
+            # a name may hold commands of the build's own, as $(date +%F)
+            return (shell.values([f'"{name}"']) or [name])[0]
+
         try:
-            return upload(self.client("s3"), self.record, self._spec, source=source)
+            return upload(
+                self.client("s3"), self.record["_plan"], spec, source=self._sources[""], build_id=self.record["id"], expand=expand,
+                scratch=self.work,
+            )  # fmt: skip
         except SourceError as error:
             raise _PhaseFailedError("CLIENT_ERROR", str(error)) from error
-
-
-def _buildspec_text(source: Record, directory: Path) -> str:
-    """The buildspec: inline text, a path in the source, or buildspec.yml."""
-    given = source.get("buildspec") or "buildspec.yml"
-    if "\n" in given or given.lstrip().startswith(("version", "{")):
-        return str(given)
-    path = (directory / given).resolve()
-    if not path.is_relative_to(directory.resolve()) or not path.is_file():
-        raise BuildspecError(f"stat {path.name}: no such file or directory ({given} is not in the source)")
-    return path.read_text()

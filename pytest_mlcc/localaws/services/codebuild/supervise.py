@@ -1,7 +1,7 @@
 """Child side: runs a build's commands one by one, and ends with every process they left when its input ends.
 
 The server holds the other end of the input, so its death, even by SIGKILL, is the build's end too. Run as a script with
-nothing but the standard library. Input: JSON lines ``{"script", "cwd", "env"}``. Output of the commands: stdout. Exit
+nothing but the standard library. Input: JSON lines ``{"shell", "script", "cwd", "env"}``. Output of the commands: stdout. Exit
 status of each command: a line on the descriptor named in the first argument.
 """
 
@@ -22,7 +22,7 @@ def main(status: int) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         process = subprocess.Popen(
-            ["bash", "-c", request["script"]], cwd=request["cwd"], env=request["env"], stdin=subprocess.DEVNULL, stderr=1
+            [request["shell"], "-c", request["script"]], cwd=request["cwd"], env=request["env"], stdin=subprocess.DEVNULL, stderr=1
         )
         # in a thread, so that the end of the input is seen while a command runs
         threading.Thread(target=_report, args=(process, status), daemon=True).start()
