@@ -1,78 +1,23 @@
-"""What a registry holds: repositories, images by digest, and blobs on disk by content."""
+"""What a registry holds: repositories, and their images and layers by digest."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
+import fnmatch
 import time
-import uuid
-from pathlib import Path
 from typing import Any
 
+from pytest_mlcc.localaws.services.ecr.blobs import Blobs, digest_of
+from pytest_mlcc.localaws.services.ecr.manifest import Manifest, ManifestError
 from pytest_mlcc.localaws.store import DuplicateRecordError, Record, Store
 from pytest_mlcc.localaws.wire import AwsError
 
-__all__ = ["DEFAULT_MEDIA_TYPE", "Blobs", "Registry", "digest_of"]
+__all__ = ["Registry"]
 
-DEFAULT_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 #: How long a push may take between asking for a layer and naming it in a manifest.
 _PUSH_SECONDS = 600.0
+#: AWS notes a pull once a day.
+_PULL_NOTED_SECONDS = 24 * 3600.0
 _REPOSITORY, _LAYER, _IMAGE = "repository", "layers of ", "images of "
-
-
-def digest_of(content: bytes) -> str:
-    """The content's address, ``sha256:<hex>``."""
-    return "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-class Blobs:
-    """Layers and configs as files named by their digest; uploads in progress beside them."""
-
-    def __init__(self, directory: Path) -> None:
-        self._blobs, self._uploads = directory / "blobs" / "sha256", directory / "uploads"
-        shutil.rmtree(self._uploads, ignore_errors=True)  # no client goes on with an upload of an earlier server
-        for path in (self._blobs, self._uploads):
-            path.mkdir(parents=True, exist_ok=True)
-
-    def path(self, digest: str) -> Path:
-        """Where the blob is, or would be."""
-        return self._blobs / digest.removeprefix("sha256:")
-
-    def begin(self) -> str:
-        """Open an upload; the id names it."""
-        upload = str(uuid.uuid4())
-        (self._uploads / upload).touch()
-        return upload
-
-    def append(self, upload: str, content: bytes) -> int | None:
-        """Add to an upload; its size now, or None where there is no such upload."""
-        path = self._uploads / upload
-        if not path.is_file():
-            return None
-        with path.open("ab") as file:
-            file.write(content)
-            return file.tell()
-
-    def finish(self, upload: str, digest: str) -> bool:
-        """Keep the upload as a blob if its content has that digest; False, and it is still an upload, if not."""
-        path = self._uploads / upload
-        with path.open("rb") as file:
-            actual = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        if actual == digest:
-            path.replace(self.path(digest))
-        return actual == digest
-
-    def cancel(self, upload: str) -> bool:
-        """Forget an upload; False where there is none."""
-        path = self._uploads / upload
-        known = path.is_file()
-        path.unlink(missing_ok=True)
-        return known
-
-    def remove(self, digest: str) -> None:
-        """Delete a blob that nothing needs any more."""
-        self.path(digest).unlink(missing_ok=True)
 
 
 class Registry:
@@ -101,24 +46,25 @@ class Registry:
             raise AwsError("RepositoryAlreadyExistsException", message) from None
         return record
 
+    def has_repository(self, region: str, name: str) -> bool:
+        """Whether there is such a repository."""
+        return self.store.get(region, _REPOSITORY, name) is not None
+
     def repository(self, region: str, name: str) -> Record:
         """One repository; AWS's error where there is none."""
         record = self.store.get(region, _REPOSITORY, name)
         if record is None:
-            message = f"The repository with name '{name}' does not exist in the registry with id '{self.account}'"
-            raise AwsError("RepositoryNotFoundException", message)
+            raise self.no_repository(name)
         return record
 
-    def repositories(self, region: str) -> list[Record]:
-        """Every repository of a region."""
-        return self.store.rows(region, _REPOSITORY)
+    def no_repository(self, name: str, *, registry: str = "") -> AwsError:
+        """AWS's words for a repository that is not there."""
+        message = f"The repository with name '{name}' does not exist in the registry with id '{registry or self.account}'"
+        return AwsError("RepositoryNotFoundException", message)
 
-    def region_of(self, name: str, preferred: str | None) -> str | None:
-        """The region whose repository a registry call means: the preferred one, else the only one that has it."""
-        if preferred is not None:
-            return preferred if self.store.get(preferred, _REPOSITORY, name) else None
-        having = [region for region in self.store.regions() if self.store.get(region, _REPOSITORY, name)]
-        return having[0] if len(having) == 1 else None
+    def repositories(self, region: str) -> list[Record]:
+        """Every repository of a region, by name."""
+        return sorted(self.store.rows(region, _REPOSITORY), key=lambda row: str(row["repositoryName"]))
 
     def update_repository(self, region: str, name: str, **changes: Any) -> Record:
         """Change a repository's facts."""
@@ -144,21 +90,24 @@ class Registry:
 
     def link_layer(self, region: str, name: str, digest: str) -> None:
         """Say that a repository has a blob that is on disk."""
+        self._touched[digest] = time.monotonic()
         if self.store.get(region, _LAYER + name, digest) is None:
             size = self.blobs.path(digest).stat().st_size
             self.store.add(region, _LAYER + name, digest, {"digest": digest, "size": size})
 
     def layer(self, region: str, name: str, digest: str) -> Record | None:
         """Digest and size of a blob of a repository, or None. Who asks may be about to push an image of it."""
-        self._touched[digest] = time.monotonic()
-        return self.store.get(region, _LAYER + name, digest)
+        record = self.store.get(region, _LAYER + name, digest)
+        if record is not None:
+            self._touched[digest] = time.monotonic()
+        return record
 
     def _drop_layers(self, region: str, name: str, *, untouched_seconds: float) -> None:
         """Unlink the layers that no image of the repository names, and delete the blobs that no repository links.
 
         A layer that was asked for a moment ago stays: an image of it may be on its way, as pushes run side by side.
         """
-        needed = {digest for image in self.images(region, name) for digest in _named_by(image["manifest"])}
+        needed = {digest for image in self.images(region, name) for digest in Manifest.parse(image["manifest"]).layers}
         now = time.monotonic()
         for digest in {row["digest"] for row in self.store.rows(region, _LAYER + name)} - needed:
             if now - self._touched.get(digest, -untouched_seconds) < untouched_seconds:
@@ -185,14 +134,26 @@ class Registry:
                 return image
         return None
 
-    def put_image(self, region: str, name: str, manifest: str, *, media_type: str, tag: str | None) -> Record:
-        """Keep a manifest whose layers are here, and move the tag to it. The image as it is afterwards."""
+    def note_pull(self, region: str, name: str, image: Record) -> None:
+        """Remember when an image was last fetched, as coarsely as AWS does."""
+        now = time.time()
+        if now - image.get("pulledAt", 0.0) > _PULL_NOTED_SECONDS:
+            self.store.update(region, _IMAGE + name, image["digest"], pulledAt=now)
+
+    def put_image(self, region: str, name: str, text: str, *, media_type: str, tag: str | None) -> Record:
+        """Keep a manifest whose parts are here, and move the tag to it. The image as it is afterwards."""
         repository = self.repository(region, name)
-        digest = digest_of(manifest.encode())
-        self._require_layers(region, name, manifest)
+        try:
+            manifest = Manifest.parse(text, media_type=media_type)
+        except ManifestError as error:
+            raise AwsError(
+                "InvalidParameterException", f"Invalid parameter at 'ImageManifest' failed to satisfy constraint: '{error}'"
+            ) from None
+        digest = digest_of(text.encode())
+        self._require_parts(region, name, manifest)
         holder = self.image(region, name, tag=tag) if tag else None
-        if holder and holder["digest"] != digest:
-            if repository.get("imageTagMutability") == "IMMUTABLE":
+        if holder and tag and holder["digest"] != digest:
+            if _is_immutable(repository, tag):
                 message = (
                     f"The image tag '{tag}' already exists in the '{name}' repository and cannot be overwritten "
                     "because the tag is immutable."
@@ -200,14 +161,23 @@ class Registry:
                 raise AwsError("ImageTagAlreadyExistsException", message)
             tags = [kept for kept in holder["tags"] if kept != tag]
             self.store.update(region, _IMAGE + name, holder["digest"], tags=tags)
+        return self._kept(region, name, manifest, digest=digest, tag=tag)
+
+    def _kept(self, region: str, name: str, manifest: Manifest, *, digest: str, tag: str | None) -> Record:
         known = self.image(region, name, digest=digest)
-        tags = [*(known["tags"] if known else []), *([tag] if tag else [])]
-        facts = {"digest": digest, "manifest": manifest, "mediaType": media_type, "tags": list(dict.fromkeys(tags))}
+        tags = list(dict.fromkeys([*(known["tags"] if known else []), *([tag] if tag else [])]))
         if known:
-            return self.store.update(region, _IMAGE + name, digest, **facts) or known
-        record = {**facts, "pushedAt": time.time(), "size": self._size(region, name, manifest)}
+            return self.store.update(region, _IMAGE + name, digest, tags=tags) or known
+        record = {
+            "digest": digest, "manifest": manifest.text, "mediaType": manifest.media_type, "tags": tags, "pushedAt": time.time(),
+            "size": self._size(region, name, manifest), "artifactType": manifest.artifact_type, "subject": manifest.subject,
+        }  # fmt: skip
         self.store.add(region, _IMAGE + name, digest, record)
         return record
+
+    def indexes_of(self, region: str, name: str, digest: str) -> list[str]:
+        """The indexes that name an image; it can't go before them."""
+        return [image["digest"] for image in self.images(region, name) if digest in Manifest.parse(image["manifest"]).images]
 
     def delete_image(self, region: str, name: str, *, digest: str | None, tag: str | None) -> list[Record] | None:
         """Remove an image, or only its tag where it has others. The image ids that are gone, or None."""
@@ -222,26 +192,32 @@ class Registry:
         gone = [{"imageDigest": image["digest"], "imageTag": kept} for kept in image["tags"]]
         return gone or [{"imageDigest": image["digest"]}]
 
-    def _require_layers(self, region: str, name: str, manifest: str) -> None:
-        missing = [digest for digest in _named_by(manifest) if self.layer(region, name, digest) is None]
+    def _require_parts(self, region: str, name: str, manifest: Manifest) -> None:
+        """Every layer, and every image of an index, must have come before what names it."""
+        missing = [digest for digest in manifest.layers if self.layer(region, name, digest) is None]
+        code, what = "LayersNotFoundException", "Layers"
+        if not missing:
+            missing = [digest for digest in manifest.images if self.image(region, name, digest=digest) is None]
+            code, what = "ReferencedImagesNotFoundException", "Images"
         if missing:
-            listed = ", ".join(f"'{digest}'" for digest in missing)
             message = (
-                f"Layers with digests {listed} required for pushing image into repository with name '{name}' "
+                f"{what} with digests '[{', '.join(missing)}]' required for pushing image into repository with name '{name}' "
                 f"in the registry with id '{self.account}' do not exist"
             )
-            raise AwsError("LayersNotFoundException", message)
+            raise AwsError(code, message)
 
-    def _size(self, region: str, name: str, manifest: str) -> int:
-        layers = [self.layer(region, name, digest) for digest in _named_by(manifest)]
-        return len(manifest.encode()) + sum(int(layer["size"]) for layer in layers if layer)
+    def _size(self, region: str, name: str, manifest: Manifest) -> int:
+        """The bytes of an image; of an index, those of its largest image."""
+        if manifest.images:
+            sizes = [image["size"] for digest in manifest.images if (image := self.image(region, name, digest=digest))]
+            return max(sizes, default=0)
+        layers = [self.layer(region, name, digest) for digest in manifest.layers]
+        return len(manifest.text.encode()) + sum(int(layer["size"]) for layer in layers if layer)
 
 
-def _named_by(manifest: str) -> list[str]:
-    """The digests of config and layers a manifest names; an index names other manifests, which are no layers."""
-    try:
-        document = json.loads(manifest)
-        parts = [*([document["config"]] if "config" in document else []), *document.get("layers", [])]
-        return [str(part["digest"]) for part in parts]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise AwsError("InvalidParameterException", "Invalid parameter at 'imageManifest': it is no image manifest") from None
+def _is_immutable(repository: Record, tag: str) -> bool:
+    """Whether the repository lets this tag move; filters make exceptions from the rule."""
+    rule = str(repository.get("imageTagMutability", "MUTABLE"))
+    filters = repository.get("imageTagMutabilityExclusionFilters", []) if rule.endswith("_WITH_EXCLUSION") else []
+    excepted = any(fnmatch.fnmatchcase(tag, each["filter"]) for each in filters)
+    return rule.startswith("IMMUTABLE") != excepted
