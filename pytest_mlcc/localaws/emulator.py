@@ -6,9 +6,14 @@ exactly, and ``load`` checks every name it needs before anything is served.
 
 from __future__ import annotations
 
+import contextvars
+import functools
+import importlib
 import json
 import logging
 import os
+import re
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +23,9 @@ from xml.sax.saxutils import escape
 
 from pytest_mlcc.errors import LocalAwsError
 from pytest_mlcc.localaws.context import HostedService
+from pytest_mlcc.localaws.inside import InsideCalls, InsideRequest
+from pytest_mlcc.localaws.stacks import ResourceType, StackResources
+from pytest_mlcc.localaws.state_machines import PREFIXES, TaskFailedError, Tasks
 from pytest_mlcc.localaws.wire import StreamedBody
 
 __all__ = ["PINNED_VERSION", "REPLACED", "Emulator", "load", "missing_names"]
@@ -35,15 +43,28 @@ _STREAMS_KEPT = 60
 
 _NEEDED = {
     "ministack.app": (
-        "app", "SERVICE_HANDLERS", "SERVICE_REGISTRY", "_build_persistence_save_dict", "_docker_socket_present",
-        "_handle_ecr_registry_request", "_is_ecr_registry_path", "_load_persisted_state", "_loaded_modules",
-        "_reaper_docker_client", "_state_map", "_stop_docker_containers", "detect_service",
+        "app", "SERVICE_HANDLERS", "SERVICE_REGISTRY", "_build_persistence_save_dict", "_docker_socket_present", "_get_module",
+        "_is_ecr_registry_path", "_load_persisted_state", "_loaded_modules", "_reaper_docker_client", "_state_map",
+        "_stop_docker_containers", "call_service_handler_sync", "detect_service",
     ),
     "ministack.core.router": ("SERVICE_PATTERNS", "_is_aws_service_name", "detect_service", "extract_region"),
     "ministack.core.persistence": ("_json_default", "_state_format_version", "PERSIST_STATE"),
     "ministack.core.responses": ("StreamingResponse", "request_scope", "get_account_id", "get_region"),
     "ministack.core.container_reaper": ("start", "reap_all"),
 }  # fmt: skip
+
+#: The same of modules that ministack loads when they are first asked for, and which are changed then.
+_NEEDED_LATER = {
+    "ministack.services.stepfunctions": ("_SERVICE_DISPATCH", "_ExecutionError", "_execute_task", "_invoke_resource"),
+    "ministack.services.lambda_svc": ("_execute_function_warm",),
+    "ministack.services.cloudformation.stacks": ("_runs_on_worker_thread",),
+    "ministack.services.cloudformation.provisioners": (
+        "_REPLACING_PROPERTIES", "_RESOURCE_HANDLERS", "_STACK_TAG_PROPERTY", "_physical_name",
+    ),
+}  # fmt: skip
+
+#: The last line of a Python traceback: the exception's class, perhaps in a module, and its text.
+_EXCEPTION_LINE = re.compile(r"(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?:: |$)")
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +84,11 @@ class Emulator:
         self._responses = modules["ministack.core.responses"]
         self._state = state
         self._written: dict[str, str] = {}
+        self._registry_door: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
         self._registered: set[str] = set()
+        self._calls = InsideCalls(self._send_inside)
+        self._load_module = self._app._get_module
+        self._app._get_module = self._module
         self._app.SERVICE_HANDLERS = _Handlers(self._app.SERVICE_HANDLERS)
         # upstream loads every model of botocore to find out (5 s, and nothing else is answered meanwhile); here whatever
         # a request is signed for is taken for a service
@@ -74,7 +99,10 @@ class Emulator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
-        await self._app.app(scope, receive, send)
+        if scope["type"] == "http" and self._registry_door and self._app._is_ecr_registry_path(scope["path"]):
+            await self._registry_door(scope, receive, send)
+        else:
+            await self._app.app(scope, receive, send)
 
     def register(self, name: str, service: HostedService, *, target_prefix: str | None = None) -> None:
         """Serve the credential scope ``name`` (and X-Amz-Target ``target_prefix``) by ``service``, in place of ministack's own.
@@ -88,16 +116,12 @@ class Emulator:
         self._app._state_map.pop(name, None)
         self._router.SERVICE_PATTERNS[name] = {"target_prefixes": [target_prefix] if target_prefix else []}
 
-    def register_registry(self, handler: Callable[..., Awaitable[Response]]) -> None:
-        """Serve the Docker Registry v2 paths (``/v2/...``) by ``handler(method, path, headers, body, query)``."""
-        is_registry_path = self._app._is_ecr_registry_path
+    def register_registry(self, door: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        """Serve the Docker Registry v2 paths (``/v2/...``) by the ASGI application ``door``.
 
-        async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]) -> Response | None:
-            if not is_registry_path(path):
-                return None
-            return await handler(method, path, headers, body, query)
-
-        self._app._handle_ecr_registry_request = handle
+        It stands before ministack, which would hold every layer in memory.
+        """
+        self._registry_door = door
 
     def service_of(self, method: str, path: str, headers: Mapping[str, str], query: Mapping[str, list[str]]) -> str:
         """The service a request is for, by ministack's own routing."""
@@ -166,12 +190,123 @@ class Emulator:
 
         return handle
 
+    # --- what ministack's state machines, stacks and functions do with our services
+
+    def _send_inside(self, service: str, request: InsideRequest) -> tuple[int, Mapping[str, str], bytes]:
+        handler = self._app.SERVICE_HANDLERS.get(service)
+        answer: tuple[int, Mapping[str, str], bytes] = self._app.call_service_handler_sync(
+            handler, request.method, request.path, request.headers, request.body, request.query
+        )
+        return answer
+
+    def _module(self, name: str) -> Any:
+        """ministack's loader of services, which changes those that reach ours; they are loaded when first asked for."""
+        known = name in self._app._loaded_modules
+        module = self._load_module(name)
+        if not known:
+            if name in ("stepfunctions", "cloudformation"):
+                self._join_state_machines(_later("ministack.services.stepfunctions"))
+            if name in ("lambda_svc", "cloudformation"):
+                _name_lambda_errors(_later("ministack.services.lambda_svc"))
+            if name == "cloudformation":
+                self._join_stacks(
+                    _later("ministack.services.cloudformation.provisioners"), _later("ministack.services.cloudformation.stacks")
+                )
+        return module
+
+    def _join_state_machines(self, sfn: Any) -> None:
+        """Tasks of our services go to them; a task whose execution was stopped or ran out of time stops its job."""
+        if PREFIXES[0] in sfn._SERVICE_DISPATCH:
+            return
+        tasks, execute = Tasks(self._calls), sfn._execute_task
+        given_up: contextvars.ContextVar[Callable[[], bool]] = contextvars.ContextVar("given_up", default=lambda: False)
+
+        def run(resource: str, parameters: Any) -> Any:
+            try:
+                return tasks.run(resource, parameters, region=str(self._responses.get_region()), given_up=given_up.get())
+            except TaskFailedError as error:
+                raise sfn._ExecutionError(error.error, error.cause) from error
+
+        def execute_task(state: Mapping[str, Any], raw_input: Any, execution: Mapping[str, Any], ctx: Any) -> Any:
+            seconds = state.get("TimeoutSeconds")
+            deadline = time.monotonic() + seconds if isinstance(seconds, int | float) else float("inf")
+            given_up.set(lambda: time.monotonic() > deadline or (execution or {}).get("status", "RUNNING") != "RUNNING")
+            return execute(state, raw_input, execution, ctx)
+
+        sfn._execute_task = execute_task
+        # upstream strips ".sync" to find the handler and hands it the whole resource
+        sfn._SERVICE_DISPATCH.update(dict.fromkeys(PREFIXES, run))
+
+    def _join_stacks(self, provisioners: Any, stacks: Any) -> None:
+        """Stacks make our types through our services, in a thread: on ministack's loop nothing could answer meanwhile."""
+
+        def named(kind: ResourceType, stack: str, logical_id: str) -> str:
+            return str(provisioners._physical_name(stack, logical_id, lowercase=kind.lowercase, max_len=kind.longest_name))
+
+        resources = StackResources(self._calls, region=lambda: str(self._responses.get_region()), named=named)
+        ours, blocks = {kind.name for kind in resources.types if kind.service in self._registered}, stacks._runs_on_worker_thread
+        stacks._runs_on_worker_thread = lambda name: name in ours or blocks(name)
+        for kind in resources.types:
+            if kind.name in ours:
+                provisioners._RESOURCE_HANDLERS[kind.name] = _handlers(resources, kind)
+                provisioners._REPLACING_PROPERTIES[kind.name] = kind.replacing
+                provisioners._STACK_TAG_PROPERTY[kind.name] = ("Tags", "list")
+
     def _disable_docker(self, reaper: Any) -> None:
         """ministack removes containers it believes are its own from any engine it finds; they may be someone else's."""
         self._app._docker_socket_present = lambda: False
         self._app._reaper_docker_client = lambda: None
         self._app._stop_docker_containers = lambda *_: None
         reaper.start = lambda *_: None
+
+
+def _handlers(resources: StackResources, kind: ResourceType) -> dict[str, Any]:
+    """A type's entry in ministack's table."""
+
+    def update(physical_id: str, _old: Any, new: dict[str, Any], _stack: str) -> tuple[str, dict[str, Any]]:
+        return resources.update(kind, physical_id, new)
+
+    return {
+        "create": functools.partial(resources.create, kind), "update": update, "delete": functools.partial(resources.delete, kind),
+    }  # fmt: skip
+
+
+def _name_lambda_errors(functions: Any) -> None:
+    """Report the exception a function raised; upstream calls each ``Runtime.HandlerError``, so no ``Catch`` by name matches."""
+    upstream = functions._execute_function_warm
+    if getattr(upstream, "names_errors", False):
+        return
+
+    def execute(function: Any, event: Any, request_id: str) -> dict[str, Any]:
+        result: dict[str, Any] = upstream(function, event, request_id)
+        body = result.get("body")
+        if result.get("error") and isinstance(body, dict) and body.get("errorType") == "Runtime.HandlerError":
+            body.update(_raised(str(result.get("log") or "")), requestId=request_id)
+        return result
+
+    execute.names_errors = True  # type: ignore[attr-defined]  # told from upstream's own when it is joined a second time
+    functions._execute_function_warm = execute
+
+
+def _raised(trace: str) -> dict[str, Any]:
+    """``errorType`` and ``stackTrace`` as AWS's Python runtime gives them; nothing where the text ends in no traceback."""
+    lines = trace.rpartition("Traceback (most recent call last):\n")[2].splitlines()
+    at = next((index for index, line in enumerate(lines) if line and not line.startswith(" ")), None)
+    match = _EXCEPTION_LINE.match(lines[at]) if at else None
+    if at is None or match is None:
+        return {}
+    frames = re.split(r"(?m)^(?=  File )", "".join(f"{line}\n" for line in lines[:at] if line.strip(" ~^")))
+    # the first frame is that of upstream's own worker, which calls the handler
+    return {"errorType": match["name"], "stackTrace": [frame for frame in frames if frame and '_worker.py", line' not in frame]}
+
+
+def _later(name: str) -> Any:
+    """A module of ministack's that is loaded late. Raises LocalAwsError where it lacks a name that we use."""
+    module = importlib.import_module(name)
+    missing = [f"{name}.{each}" for each in _NEEDED_LATER[name] if not hasattr(module, each)]
+    if missing:
+        raise LocalAwsError(f"this ministack is not {PINNED_VERSION}; it lacks {', '.join(missing)}")
+    return module
 
 
 class _Handlers(dict[str, Any]):
