@@ -157,7 +157,7 @@ def test_a_job_that_runs_out_of_its_time_is_stopped(tuning: Tuning) -> None:
         ({"BaseModelArn": f"{HUB}/no-such-model/1.0.0"}, {}, "no-such-model"),
         ({"CustomizationTechnique": "DPO"}, {}, "DPO"),
         ({"JobType": "Evaluation"}, {}, "Evaluation"),
-        ({}, {"ServerlessJobConfig": None}, "use ServerlessJobConfig"),
+        ({}, {"ServerlessJobConfig": None}, "One of [AlgorithmSpecification, ServerlessJobConfig]"),
         ({}, {"InputDataConfig": None}, "InputDataConfig"),
         (
             {},
