@@ -18,6 +18,7 @@ from pytest_mlcc.catalog.entry import Entry
 from pytest_mlcc.cleanup.cleaner import AwsCleaner
 from pytest_mlcc.cleanup.guardian import Guardian, salvage_command
 from pytest_mlcc.cleanup.ledger import FileLedger
+from pytest_mlcc.errors import ConfigurationError, LocalAwsError, Problem
 from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger
 from pytest_mlcc.localaws.holders import Holder
@@ -29,8 +30,10 @@ from pytest_mlcc.results.table import Table
 
 if TYPE_CHECKING:
     from pytest_mlcc.drivers.native.driver import Native
+    from pytest_mlcc.localaws.rehearsal.scenario import Scenario
+    from pytest_mlcc.settings import Settings
 
-__all__ = ["AwsSite", "connect", "driver", "site", "summary_of"]
+__all__ = ["AwsSite", "connect", "driver", "rehearsal_of", "rehearsal_told", "site", "summary_of"]
 
 LOCAL = "local"
 _OWNER = "owner"
@@ -44,9 +47,35 @@ def connect(plan: Blueprint) -> Aws:
     from pytest_mlcc.aws.pin import pin_to_local
     from pytest_mlcc.localaws.launch import ensure
 
-    cloud = ensure(plan.project, holder_pid=plan.owner_pid, region=settings.region)
+    scenario = rehearsal_of(settings)
+    cloud = ensure(plan.project, holder_pid=plan.owner_pid, region=settings.region, rehearsal=scenario, runtime=settings.runtime)
     pin_to_local(cloud.endpoint_url, cloud.region, cloud.account)
     return Aws(LOCAL, settings.region, cloud.endpoint_url)
+
+
+def rehearsal_of(settings: Settings) -> Scenario | None:
+    """The delays and faults that the settings ask for; None for none. Raises ConfigurationError with every mistake in their files."""
+    from pytest_mlcc.localaws.rehearsal.scenario import read_scenario
+
+    return read_scenario(settings.latency, settings.time_scale, settings.faults)
+
+
+def rehearsal_told(settings: Settings, project: Path) -> str:
+    """What a run with these settings will meet, in words: what it asks for itself, or what a local AWS that is up plays for another.
+
+    Raises ConfigurationError for mistakes in files, and where the one that is up plays something else.
+    """
+    from pytest_mlcc.localaws.launch import status
+
+    wanted = str(rehearsal_of(settings) or "")
+    with suppress(LocalAwsError):  # it is ending, or can't be reached: whoever starts it says why
+        found = status(project)
+        played = str((found.rehearsal or {}).get("scenario", "")) if found else ""
+        if wanted and played and wanted != played:
+            text = f"the local AWS of this project plays something else now: {played}"
+            raise ConfigurationError([Problem("rehearsal", text, "`mlcc local status` says for whom; let that end first")])
+        return wanted or played
+    return wanted
 
 
 def driver(plan: Blueprint, aws: Aws | None = None, *, hf_token: str | None = None) -> Native:
@@ -181,7 +210,19 @@ class AwsSite:
             Reports(as_json(summary), as_markdown(summary)),
             {tier: Reports(as_json(part), as_markdown(part)) for tier, part in parts.items()},
         )
-        return [*self._unsent, *(f"mlcc: results saved in {place}" for place in self._artifacts.places)]
+        return [*self._observed(), *self._unsent, *(f"mlcc: results saved in {place}" for place in self._artifacts.places)]
+
+    def _observed(self) -> list[str]:
+        """What a run on the local AWS should know of it: holes that it met, and faults that did or did not happen."""
+        if self._aws.target != LOCAL:
+            return []
+        from pytest_mlcc.localaws.observed import holes_met, rules_played
+
+        project, run = self._plan.project, self._plan.run
+        lines = []
+        with suppress(LocalAwsError):  # it has ended already; what it saw is gone with it
+            lines = [holes_met(project, since=run.started), rules_played(project) if self._plan.settings.faults else ""]
+        return [f"mlcc: {line}" for line in lines if line]
 
     def close(self) -> None:
         """The guardian may go home; on AWS only if nothing is left, else it goes on trying when this process has ended."""

@@ -7,7 +7,7 @@ Order of precedence: command line, environment, ini file, default. ``--mlcc-cata
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -30,7 +30,9 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting. ``kind`` is how a text becomes a value: ``text``, ``path``, ``switch``, ``list`` or ``number``."""
+    """One setting. ``kind`` is how a text becomes a value: ``text``, ``path``, ``switch``, ``list``, ``number``, or ``named``:
+    one of the choices, or else the path of a file, as a text.
+    """
 
     name: str
     help: str
@@ -102,6 +104,34 @@ OPTIONS: tuple[Option, ...] = (
         "MLflow app or server that tuning jobs report to (else an app of the account that is ready).",
         metavar="ARN",
     ),
+    Option(
+        "latency",
+        "How long the local AWS takes: 'instant', 'aws' (the delays AWS has, as far as figures are known) or a YAML file of your own.",
+        "named",
+        default="instant",
+        choices=("instant", "aws"),
+        metavar="{instant,aws,FILE}",
+    ),
+    Option(
+        "time_scale",
+        "Divide the delays of --mlcc-latency: with 60, a minute on AWS takes a second here.",
+        "number",
+        default=1.0,
+        metavar="N",
+    ),
+    Option(
+        "faults",
+        "YAML file of faults that the local AWS rehearses: throttling, missing capacity, failing jobs, ...",
+        "path",
+        metavar="FILE",
+    ),
+    Option(
+        "runtime",
+        "How the local AWS runs images: 'process' (on this machine's Python, no engine needed), 'container' (podman or docker) or 'auto' "
+        "(processes, and containers for images whose Dockerfile needs an engine, where there is one).",
+        default="auto",
+        choices=("auto", "process", "container"),
+    ),
     Option("table", "DynamoDB table of records.", default="mlcc-ci-table", metavar="NAME"),
     Option("history_table", "DynamoDB table of history.", default="mlcc-ci-history", metavar="NAME"),
     Option("owner", "Owner written into the tags of everything created (default: the user's name).", metavar="NAME"),
@@ -128,6 +158,10 @@ class Settings:
     accept_eula: bool
     hf_token_secret: str
     mlflow_arn: str | None
+    latency: str
+    time_scale: float
+    faults: Path | None
+    runtime: str
     table: str
     history_table: str
     owner: str | None
@@ -168,13 +202,23 @@ def read(
             values[option.name] = _convert(option, raw, base if source is Source.INI else Path.cwd())
         except ValueError as error:
             problems.append(Problem(_place(option, source), str(error)))
+    if not problems and values["target"] == "aws":
+        problems = list(_rehearsed_on_aws(values, sources))
     if problems:
         raise ConfigurationError(problems)
     return Settings(**values, sources=sources)
 
 
+def _rehearsed_on_aws(values: Mapping[str, Any], sources: Mapping[str, Source]) -> Iterator[Problem]:
+    """Delays, faults and runtimes are the local AWS's; who asks for them with AWS as target is about to spend money by mistake."""
+    for option in OPTIONS:
+        if option.name in ("latency", "time_scale", "faults", "runtime") and values[option.name] != option.default:
+            place = _place(option, sources[option.name])
+            yield Problem(place, "is for the local AWS only, but the target is aws", "leave it out, or choose --mlcc-target local")
+
+
 # Variables that children of a run read; not options of a user.
-_INTERNAL = frozenset({"MLCC_ENGINE_SOCKET", "MLCC_PINNED_ENDPOINT", "MLCC_ROOTFS", "MLCC_TWINS_DIR"})
+_INTERNAL = frozenset({"MLCC_ENGINE_SOCKET", "MLCC_PINNED_ENDPOINT", "MLCC_PLACES", "MLCC_RECORD_CALLS", "MLCC_ROOTFS", "MLCC_TWINS_DIR"})
 
 
 def _is_known(name: str) -> bool:
@@ -207,8 +251,9 @@ def _convert(option: Option, raw: Any, base: Path) -> Any:
         return _switch(raw)
     if raw is None:
         return None
-    if option.kind == "path":
-        return (base / Path(str(raw)).expanduser()).resolve()
+    if option.kind == "path" or (option.kind == "named" and str(raw) not in option.choices):
+        path = (base / Path(str(raw)).expanduser()).resolve()
+        return path if option.kind == "path" else str(path)
     if option.kind == "number":
         return _positive(raw)
     return _chosen(option, str(raw))

@@ -56,3 +56,30 @@ def test_a_rerun_repeats_the_words_of_the_command_line_and_no_others() -> None:
     given = settings(flags=flags, ini={"mlcc_table": "from-ini"}, MLCC_REGION="eu-west-1")
     assert given.given(but=["entry"]) == ["--mlcc-stage-timeout=90", "--mlcc-role=MyRole", "--mlcc-accept-eula"]
     assert given.given()[:2] == ["--mlcc-entry=rt-a", "--mlcc-entry=rt-b"]
+
+
+def test_a_latency_is_a_name_or_a_file() -> None:
+    assert settings().latency == "instant"
+    assert settings(MLCC_LATENCY="aws").latency == "aws"
+    assert settings(ini={"mlcc_latency": "ours.yaml"}).latency == "/project/ours.yaml"
+    assert settings(flags={"latency": "ours.yaml", "faults": "plan.yaml"}).given() == [
+        f"--mlcc-latency={Path.cwd()}/ours.yaml",
+        f"--mlcc-faults={Path.cwd()}/plan.yaml",
+    ]
+    assert settings(flags={"time_scale": "60"}).time_scale == 60
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "inf", "fast"])
+def test_a_senseless_time_scale_is_a_mistake(scale: str) -> None:
+    with pytest.raises(ConfigurationError, match="--mlcc-time-scale"):
+        settings(flags={"time_scale": scale})
+
+
+def test_delays_and_faults_are_refused_where_the_target_is_aws() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(flags={"target": "aws", "latency": "aws"}, ini={"mlcc_faults": "plan.yaml"}, MLCC_TIME_SCALE="60")
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{place}: is for the local AWS only, but the target is aws (leave it out, or choose --mlcc-target local)"
+        for place in ("--mlcc-latency", "MLCC_TIME_SCALE", "mlcc_faults")
+    ]
+    assert settings(flags={"target": "aws", "latency": "instant"}).target == "aws"

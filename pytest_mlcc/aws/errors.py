@@ -20,17 +20,20 @@ _CODES: Mapping[FailureClass, tuple[str, ...]] = MappingProxyType({
     ),
     FailureClass.QUOTA: (
         "ResourceLimitExceeded", "LimitExceededException", "AccountLimitExceededException",
-        "ServiceQuotaExceededException", "LimitExceeded",
+        "ServiceQuotaExceededException", "LimitExceeded", "ExecutionLimitExceeded", "CodeStorageExceededException",
+        "ResourceNumberLimitExceededException", "TooManyBuckets",
     ),
     FailureClass.THROTTLE: (
         "ThrottlingException", "Throttling", "ThrottledException", "RequestThrottled", "RequestThrottledException", "SlowDown",
         "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "ProvisionedThroughputExceededException",
         "PriorRequestNotComplete", "EC2ThrottledException",
+        "503",  # a HEAD request's answer has no body: S3's SlowDown
     ),
     FailureClass.CREDENTIALS: (
         "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch",
         "InvalidAccessKeyId", "AuthFailure", "MissingAuthenticationToken", "AccessDenied", "AccessDeniedException",
         "UnauthorizedOperation", "RequestExpired", "InvalidSignatureException",
+        "403",  # a HEAD request's answer has no body: S3's AccessDenied
     ),
     FailureClass.SERVICE_LIMITATION: (
         "UnknownOperation", "UnknownOperationException", "InvalidAction", "UnsupportedOperation", "OptInRequired",
@@ -101,6 +104,8 @@ def translate(error: Exception, doing: str) -> Exception:
         return StageError(f"{doing}: {error}", failure_class=FailureClass.CREDENTIALS)
     if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError):
         return StageTimeout(f"{doing}: {error}")
+    if isinstance(error, boto.ConnectionClosedError):  # the retries are used up: nobody answers
+        return StageError(f"{doing}: {error}", failure_class=FailureClass.TIMEOUT)
     if isinstance(error, boto.ParamValidationError):
         return StageError(f"{doing}: {error}", failure_class=FailureClass.CODE_BUG)
     return StageError(f"{doing}: {error}") if isinstance(error, boto.BotoCoreError) else error

@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_mlcc.aws import guard
 from pytest_mlcc.errors import OutsideCallRefused
 
-__all__ = ["SITE", "Pin", "pin_to_local", "pinned"]
+__all__ = ["SITE", "Pin", "pin_to_local", "pinned", "pinned_environment"]
 
 SITE = Path(__file__).parent / "site"
 """On the PYTHONPATH of a pinned process's children; its ``sitecustomize.py`` pins them too."""
@@ -62,6 +62,12 @@ def pin_to_local(endpoint_url: str, region: str, account: str) -> Pin:
             os.environ[name] = value
     _forget_default_session()
     return Pin(before, guard.arm(endpoint_url, error=OutsideCallRefused))
+
+
+def pinned_environment(endpoint_url: str, region: str, account: str) -> dict[str, str]:
+    """This process's environment as a pin would leave it: for a child that is to be pinned while this process is not."""
+    merged = {**os.environ, **_environment(endpoint_url, region, account)}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 @contextmanager

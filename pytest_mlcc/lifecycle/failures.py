@@ -15,7 +15,8 @@ _PATTERNS: tuple[tuple[FailureClass, str], ...] = (
     (FailureClass.QUOTA, r"\b(?:Resource|Service)?(?:LimitExceeded|QuotaExceeded)(?:Exception)?\b|\bservice limit\b|\bquota\b"),
     (FailureClass.THROTTLE, r"\bThrottl\w+|\bTooManyRequests\w*\b|\bRequestLimitExceeded\b|\bSlowDown\b|\brate exceeded\b"),
     (FailureClass.CREDENTIALS, r"\bExpiredToken\w*\b|\bInvalidClientTokenId\b|\bUnrecognizedClient\w*\b|\bSignatureDoesNotMatch\b"),
-    (FailureClass.CREDENTIALS, r"\bUnable to locate credentials\b|\bsecurity token\b.*\b(?:invalid|expired)\b"),
+    (FailureClass.CREDENTIALS, r"\bUnable to locate credentials\b|\b(?:security|provided) token\b.*\b(?:invalid|expired)\b"),
+    (FailureClass.CREDENTIALS, r"\bAccessDenied(?:Exception)?\b|\bis not authorized to perform\b"),
     (FailureClass.OOM, r"\bOutOfMemory\w*\b|\bOOM\b|\bOOMKilled\b|\bout of memory\b|\bCannot allocate memory\b"),
     (FailureClass.TIMEOUT, r"\btimed? ?out\b|\btimeout\b|\bdeadline exceeded\b"),
     (

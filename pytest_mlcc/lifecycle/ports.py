@@ -19,6 +19,7 @@ class RunInfo:
     """One invocation: what names, tags and records carry.
 
     ``run_id`` sorts by time (``20261120T110203-4f2a``); ``expires`` is when whatever is left may be reaped, seconds since the epoch.
+    ``rehearsal`` says which of AWS's delays and faults the local AWS plays; empty for none.
     """
 
     run_id: str
@@ -27,6 +28,7 @@ class RunInfo:
     owner: str
     expires: float
     started: float
+    rehearsal: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)

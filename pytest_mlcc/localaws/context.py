@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_mlcc.localaws.rehearsal.rehearsal import Rehearsal
+from pytest_mlcc.localaws.runtime.choice import RuntimeChoice
 
-__all__ = ["HostedService", "ServerContext"]
+__all__ = ["INSIDE", "HostedService", "ServerContext"]
+
+#: What the server's own clients add to their user agent: a fault plan is about other clients' calls.
+INSIDE = "mlcc-inside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,8 @@ class ServerContext:
 
     ``state_dir`` is the server's own directory (``<project>/.mlcc/local``); a service keeps scratch files in a
     directory of its own name there. ``changed`` marks the state dirty: the server writes it to disk a moment
-    later. It may be called from any thread. ``rehearsal`` says how long things take and what happens to them.
+    later. It may be called from any thread. ``rehearsal`` says how long things take and what happens to them,
+    ``runtime`` what runs images.
     """
 
     state_dir: Path
@@ -29,6 +34,7 @@ class ServerContext:
     twins_dir: Path
     changed: Callable[[], None]
     rehearsal: Rehearsal = field(default_factory=Rehearsal)
+    runtime: RuntimeChoice = field(default_factory=RuntimeChoice)
 
     @property
     def project_dir(self) -> Path:
@@ -44,6 +50,10 @@ class HostedService(Protocol):
     ``snapshot() -> dict``   plain JSON data that nobody mutates afterwards; written to ``state/<name>.json`` at each flush
     ``restore(dict)``        called once at start, before the first request, with what ``snapshot`` gave last
     ``activity() -> dict``   counts of what runs, by kind (``{"endpoints": 2}``); shown by ``mlcc local status``
+    ``running() -> list``    what runs, one dict each: ``kind`` (``endpoint``, ``inference component``, ``training job``,
+                             ``processing job``, ``transform job``, ``build``), ``name``, ``status``, ``pid`` (or None) and
+                             ``started`` (seconds since the epoch, or None), perhaps ``log`` (the file that its output goes
+                             to); shown by ``mlcc local status``
     ``close()``              blocking; ends every process the service started; called in a thread at shutdown
     """
 

@@ -8,7 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_mlcc.localaws.context import INSIDE
 from pytest_mlcc.localaws.emulator import Receive, Scope, Send
+from pytest_mlcc.localaws.rehearsal.door import Meddler
+from pytest_mlcc.localaws.rehearsal.rehearsal import Rehearsal
+from pytest_mlcc.localaws.unserved import Unserved
 
 __all__ = ["ADMIN", "Admin", "changes_state", "front", "is_local_host"]
 
@@ -40,11 +44,28 @@ def front(
     *,
     admin: Mapping[str, Admin],
     changed: Callable[[str, str, Mapping[str, str]], None],
+    rehearsal: Rehearsal,
+    unserved: Unserved,
+    account: str,
 ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Put the door before ``app``: refuse foreign hosts and origins, answer ``/_mlcc/<name>`` from ``admin``.
 
     ``changed`` is told method, path and headers of each call that may have changed something, once it is answered.
+    ``unserved`` is told of each operation that is not there. A fault plan of the ``rehearsal`` has its way with every call
+    but those of ``admin``.
     """
+    meddler = Meddler(rehearsal, account=account)
+
+    async def serve(scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
+        if rehearsal.meddles and scope["type"] == "http" and INSIDE not in headers.get("user-agent", ""):
+            met = await meddler.meet(scope, headers, receive, send)
+            if met is None:
+                return
+            receive = met
+        if scope["type"] == "http" and not scope["path"].endswith("/invocations"):  # there is no such hole in a plane of three operations
+            receive, send = unserved.watch(scope, headers, receive, send)
+        await app(scope, receive, send)
+        _mark(scope, headers, changed)
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -57,8 +78,7 @@ def front(
         elif scope["path"].startswith(ADMIN):
             await _serve_admin(admin, scope, receive, send)
         else:
-            await app(scope, receive, send)
-            _mark(scope, headers, changed)
+            await serve(scope, headers, receive, send)
 
     return door
 

@@ -14,18 +14,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_mlcc.errors import LocalAwsError
 from pytest_mlcc.localaws.holders import USER, Holder, start_ticks
 
+if TYPE_CHECKING:
+    from pytest_mlcc.localaws.rehearsal.scenario import Scenario
+
 __all__ = [
     "ACCOUNT",
     "LocalAws",
+    "Running",
     "Status",
     "ensure",
     "hold_for_user",
@@ -33,8 +37,10 @@ __all__ = [
     "release",
     "release_user",
     "reset",
+    "running",
     "status",
     "stop",
+    "unserved",
 ]
 
 #: The account every resource of the local AWS belongs to.
@@ -48,7 +54,10 @@ _LEAST_FREE_BYTES = 1 << 20  # below it not even the server's log can be written
 _ENDING = HTTPStatus.CONFLICT  # how a server that is about to end answers
 
 #: What of our environment the server sees: never credentials, profiles, or settings meant for another emulator.
-_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TZ")
+_PASSED_ON = (
+    "PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TZ",
+    "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",  # where the user's container engine is
+)  # fmt: skip
 _PASSED_ON_PREFIXES = ("LC_", "PYTHON", "MLCC_", "OMP_", "MKL_", "COVERAGE_")
 
 
@@ -73,7 +82,9 @@ class Status:
 
     ``activity`` counts what runs by kind; ``engine`` is the state of the engine's warm parent; ``holders`` are the
     pids (with start times) that keep the server alive, ``held_by_user`` whether ``mlcc local up`` does. ``save_failure``
-    says why the state can't be written (a full disk), and is empty where it can.
+    says why the state can't be written (a full disk), and is empty where it can. ``rehearsal`` says which delays and faults are
+    played, for whom, and how often each rule has struck; ``unserved`` counts the calls of operations that are not there.
+    ``runtime`` says how images are run and by which container engine.
     """
 
     endpoint_url: str
@@ -86,6 +97,26 @@ class Status:
     activity: Mapping[str, int]
     engine: str
     save_failure: str = ""
+    rehearsal: Mapping[str, Any] | None = None
+    unserved: Mapping[str, int] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Something that runs in the local AWS. ``memory`` is bytes, over the process and all its children; ``age`` is seconds.
+
+    ``pid``, ``memory`` and ``age`` are None where it has no process of its own (any more). ``log`` is the file that its output
+    goes to, None where that goes to CloudWatch Logs alone.
+    """
+
+    kind: str
+    name: str
+    status: str
+    pid: int | None = None
+    memory: int | None = None
+    age: float | None = None
+    log: str | None = None
 
 
 def local_dir(project_dir: Path) -> Path:
@@ -93,18 +124,28 @@ def local_dir(project_dir: Path) -> Path:
     return project_dir.resolve() / ".mlcc" / "local"
 
 
-def ensure(project_dir: Path, *, holder_pid: int | None = None, region: str = "us-west-2", engine: bool = True) -> LocalAws:
+def ensure(
+    project_dir: Path,
+    *,
+    holder_pid: int | None = None,
+    region: str = "us-west-2",
+    engine: bool = True,
+    rehearsal: Scenario | None = None,
+    runtime: str = "auto",
+) -> LocalAws:
     """The project's local AWS, started if none runs, kept alive at least as long as ``holder_pid`` (this process) lives.
 
     ``engine=False`` saves a server that is started here the warming of the engine (some seconds of both cores); nothing
-    that serves or trains a model works on it. Raises LocalAwsError, with the end of the server's log, where it can't start.
+    that serves or trains a model works on it. ``rehearsal`` is played, and images run by ``runtime``
+    (``auto``, ``process`` or ``container``), as long as that process lives. Raises LocalAwsError, with the
+    end of the server's log, where it can't start, and where it does something else for another holder.
     """
-    return _ensure(project_dir, Holder.of(holder_pid), region=region, engine=engine)
+    return _ensure(project_dir, Holder.of(holder_pid), region=region, engine=engine, rehearsal=rehearsal, runtime=runtime)
 
 
-def hold_for_user(project_dir: Path, *, region: str = "us-west-2") -> LocalAws:
-    """The project's local AWS, kept alive until ``release_user`` or ``stop``."""
-    return _ensure(project_dir, Holder(USER), region=region)
+def hold_for_user(project_dir: Path, *, region: str = "us-west-2", rehearsal: Scenario | None = None, runtime: str = "auto") -> LocalAws:
+    """The project's local AWS, and the ``rehearsal`` and ``runtime`` if there are any, kept until ``release_user`` or ``stop``."""
+    return _ensure(project_dir, Holder(USER), region=region, rehearsal=rehearsal, runtime=runtime)
 
 
 def release(project_dir: Path, pid: int | None = None) -> bool:
@@ -133,7 +174,26 @@ def status(project_dir: Path) -> Status | None:
         activity=found["activity"],
         engine=found["engine"]["state"],
         save_failure=found["save_failure"],
+        rehearsal=found["rehearsal"],
+        unserved=found["unserved"],
+        runtime=found["runtime"],
     )
+
+
+def running(project_dir: Path) -> tuple[Running, ...]:
+    """What runs in the project's local AWS: endpoints, inference components, jobs and builds; nothing where none runs."""
+    facts = _ready_facts(local_dir(project_dir))
+    if facts is None:
+        return ()
+    return tuple(Running(**one) for one in _call(facts["endpoint_url"], "running", {})[1]["running"])
+
+
+def unserved(project_dir: Path, *, since: float = 0.0) -> Mapping[str, int]:
+    """How often operations were asked for that are not there, from ``since`` (seconds since the epoch) on; nothing where none runs."""
+    facts = _ready_facts(local_dir(project_dir))
+    if facts is None:
+        return {}
+    return _call(facts["endpoint_url"], "unserved", {"since": since})[1]
 
 
 def stop(project_dir: Path) -> bool:
@@ -157,20 +217,23 @@ def reset(project_dir: Path) -> bool:
     return ran
 
 
-def _ensure(project_dir: Path, holder: Holder, *, region: str, engine: bool = True) -> LocalAws:
+def _ensure(
+    project_dir: Path, holder: Holder, *, region: str, engine: bool = True, rehearsal: Scenario | None = None, runtime: str = "auto"
+) -> LocalAws:
     directory = local_dir(project_dir)
+    wish = {"holder": str(holder), "region": region, "runtime": runtime, **({"rehearsal": rehearsal.to_json()} if rehearsal else {})}
     with _starting(directory):
-        held = _hold(directory, holder, region=region)
+        held = _hold(directory, wish)
         if held is not None:
             return _local_aws(held, region=region, started_here=False)
         pid = _start(directory, holder, region=region, engine=engine)
-        found = _find(directory)
+        found = _find(directory) if rehearsal is None and runtime == "auto" else _hold(directory, wish)
         if found is None:
             raise LocalAwsError(f"the local AWS (pid {pid}) ended right after its start{_log_tail(directory)}")
         return _local_aws(found, region=region, started_here=True)
 
 
-def _hold(directory: Path, holder: Holder, *, region: str) -> dict[str, Any] | None:
+def _hold(directory: Path, wish: Mapping[str, Any]) -> dict[str, Any] | None:
     """The health of the server that runs here, now held; None where none runs. One that is ending is waited for."""
     facts = _ready_facts(directory)
     if facts is None:
@@ -179,7 +242,7 @@ def _hold(directory: Path, holder: Holder, *, region: str) -> dict[str, Any] | N
         found = _find(directory)
         if found is None:
             return None
-        code, answer = _call(facts["endpoint_url"], "hold", {"holder": str(holder), "region": region})
+        code, answer = _call(facts["endpoint_url"], "hold", wish)
     except _NotListeningError:
         code, answer = _ENDING, {}
     if code not in (HTTPStatus.OK, _ENDING):

@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.session import Session, get_session
 
+from pytest_mlcc.localaws.context import INSIDE
 from pytest_mlcc.localaws.models import MODELS
 
 __all__ = ["CODEBUILD_ROLE", "DATASETS_BUCKET", "EXECUTION_ROLE", "HISTORY_TABLE", "RECORDS_TABLE", "REPOSITORY", "buckets", "seed"]
@@ -78,7 +79,9 @@ def seed(endpoint_url: str, *, account: str, region: str) -> None:
 
 
 def _client(session: Session, name: str, *, endpoint_url: str, account: str, region: str) -> Any:
-    config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, connect_timeout=10, read_timeout=30)
+    config = Config(
+        retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, connect_timeout=10, read_timeout=30, user_agent_extra=INSIDE
+    )
     return session.create_client(
         name,
         region_name=region,

@@ -21,17 +21,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from pytest_mlcc.errors import LocalAwsError
-from pytest_mlcc.localaws import emulator, saving
+from pytest_mlcc.localaws import emulator, recording, saving
 from pytest_mlcc.localaws.context import ServerContext
 from pytest_mlcc.localaws.emulator import Receive, Scope, Send, write_atomically
 from pytest_mlcc.localaws.engine.keep import KeptEngine
 from pytest_mlcc.localaws.engine.launch import EngineProcess
 from pytest_mlcc.localaws.front import front
 from pytest_mlcc.localaws.holders import USER, Holder, Holders
+from pytest_mlcc.localaws.hosted import TARGET_PREFIXES, hosted_services, planes_of
+from pytest_mlcc.localaws.rehearsal.director import Director, RehearsalTakenError
+from pytest_mlcc.localaws.rehearsal.rehearsal import Rehearsal
+from pytest_mlcc.localaws.runtime.choice import RuntimeChoice
+from pytest_mlcc.localaws.unserved import Unserved
 
 __all__ = ["Server", "main"]
 
@@ -56,11 +62,16 @@ class Server:
         self._holders = Holders(holder)
         self._stop = asyncio.Event()
         self._socket_dir: Path | None = None
+        self._rehearsal, self._unserved = Rehearsal(), Unserved()
+        self._director = Director(self._rehearsal)
+        self._runtime = RuntimeChoice(state_dir / "containers")
+        self._recorder = recording.recorder()
         self._emulator = emulator.load(state_dir=state_dir, port=bound.getsockname()[1], account=account, region=region)
         self._saver = saving.Saver(self._save, loop=asyncio.get_running_loop())
         self.context = ServerContext(
             state_dir=state_dir, endpoint_url=self.endpoint_url, account=account, region=region,
             engine_socket=self._engine_socket(), twins_dir=state_dir.parent / "twins", changed=self._saver.mark,
+            rehearsal=self._rehearsal, runtime=self._runtime,
         )  # fmt: skip
         self.services = self._add_services()
 
@@ -74,7 +85,12 @@ class Server:
         config.loglevel, config.graceful_timeout, config.keep_alive_timeout = "WARNING", 1.0, 75
         config.backlog = _BACKLOG
         config.h11_max_incomplete_size = 1 << 18
-        application = front(self._application, admin=self._admin(), changed=self._note_change)
+        application: Any = front(
+            self._application, admin=self._admin(), changed=self._note_change,
+            rehearsal=self._rehearsal, unserved=self._unserved, account=self.account,
+        )  # fmt: skip
+        if self._recorder is not None:
+            application = recording.Door(application, self._recorder, ours=frozenset(self.services))
         tasks = [asyncio.create_task(work) for work in (self._saver.run(), self._watch_holders(), self._begin(ready))]
         await serve(application, config, shutdown_trigger=self._stop.wait)
         for task in tasks:
@@ -115,7 +131,9 @@ class Server:
             self.engine = KeptEngine(self._start_engine)
 
     async def _watch_holders(self) -> None:
-        while self._holders.living():
+        while living := self._holders.living():
+            self._director.keep(living)
+            self._runtime.keep(living)
             await asyncio.sleep(_HOLDER_CHECK_SECONDS)
         log.info("the last holder is gone")
         self.stop()
@@ -146,22 +164,16 @@ class Server:
         shutil.rmtree(self.state_dir / "images" / "unpacked", ignore_errors=True)
 
     def _add_services(self) -> Mapping[str, Any]:
-        from pytest_mlcc.localaws.services.codebuild import api as codebuild
-        from pytest_mlcc.localaws.services.ecr import api as ecr
-        from pytest_mlcc.localaws.services.sagemaker import api as sagemaker
-
-        services: dict[str, Any] = {
-            "codebuild": codebuild.service(self._context_of("codebuild")),
-            "ecr": ecr.service(self._context_of("ecr")),
-            "sagemaker": sagemaker.service(self._context_of("sagemaker")),
-        }
-        prefixes = {"codebuild": "CodeBuild_20161006", "ecr": "AmazonEC2ContainerRegistry_", "sagemaker": "SageMaker."}
+        services = hosted_services(self._context_of)
         self._drop_unpacked()
         saving.restore_services(services, directory=self._services_dir)
         for name, service in services.items():
-            self._emulator.register(name, service, target_prefix=prefixes[name])
+            self._emulator.register(name, self._recorded(service), target_prefix=TARGET_PREFIXES[name])
         self._emulator.register_registry(services["ecr"].registry_door.handle)
         return services
+
+    def _recorded(self, service: Any) -> Any:
+        return service if self._recorder is None else recording.Recorded(service, planes_of(service), self._recorder)
 
     def _context_of(self, service: str) -> ServerContext:
         return dataclasses.replace(self.context, changed=functools.partial(self._saver.mark, service))
@@ -202,35 +214,72 @@ class Server:
         write_atomically(self.state_dir / "server.json", json.dumps(facts))
 
     def _admin(self) -> dict[str, Any]:
-        async def health(_request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-            return 200, self.health()
+        return {
+            "health": self._answer_health, "hold": self._hold, "release": self._release, "flush": self._flush_now, "stop": self._stop_now,
+            "rehearsal": self._ask_rehearsal, "unserved": self._tell_unserved, "running": self._tell_running,
+            "engine": self._tell_engine,
+        }  # fmt: skip
 
-        async def hold(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-            if self._stop.is_set():
-                return 409, {"message": "the server is about to end"}
-            holder = Holder.parse(str(request.get("holder", "")))
-            if not holder.alive:
-                return 400, {"message": f"no living holder {holder}"}
-            self._holders.add(holder)
-            if request.get("region") not in (None, self.region):
-                await asyncio.to_thread(self._seed, str(request["region"]))
-            return 200, self.health()
+    async def _answer_health(self, _request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return 200, self.health()
 
-        async def release(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-            self._holders.release(str(request.get("holder", "")).partition(":")[0])
-            if not self._holders.living():
-                self.stop()
-            return 200, self.health()
+    async def _hold(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if self._stop.is_set():
+            return 409, {"message": "the server is about to end"}
+        holder = Holder.parse(str(request.get("holder", "")))
+        if not holder.alive:
+            return 400, {"message": f"no living holder {holder}"}
+        refusal = self._rehearse(holder, request.get("rehearsal")) or self._runtime.ask(holder, request.get("runtime"))
+        if refusal:
+            return HTTPStatus.LOCKED, {"message": refusal}
+        self._holders.add(holder)
+        if request.get("region") not in (None, self.region):
+            await asyncio.to_thread(self._seed, str(request["region"]))
+        return 200, self.health()
 
-        async def flush(_request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-            await self._saver.flush()
-            return 200, self.health()
-
-        async def stop(_request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    async def _release(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self._holders.release(str(request.get("holder", "")).partition(":")[0])
+        self._director.keep(self._holders.living())
+        self._runtime.keep(self._holders.living())
+        if not self._holders.living():
             self.stop()
-            return 200, self.health()
+        return 200, self.health()
 
-        return {"health": health, "hold": hold, "release": release, "flush": flush, "stop": stop}
+    async def _ask_rehearsal(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        holder = Holder.parse(str(request.get("holder", "")))
+        if holder not in self._holders.living():
+            return 400, {"message": f"{holder} does not hold this server"}
+        refusal = self._rehearse(holder, request.get("rehearsal"))
+        return (HTTPStatus.LOCKED, {"message": refusal}) if refusal else (200, self.health())
+
+    async def _tell_unserved(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return 200, self._unserved.since(float(request.get("since", 0.0)))
+
+    async def _tell_running(self, _request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        from pytest_mlcc.localaws.running import what_runs
+
+        return 200, {"running": await asyncio.to_thread(what_runs, self.services.values())}
+
+    async def _tell_engine(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return 200, await asyncio.to_thread(self._runtime.for_builds, look=bool(request.get("look")))
+
+    async def _flush_now(self, _request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        await self._saver.flush()
+        return 200, self.health()
+
+    async def _stop_now(self, _request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.stop()
+        return 200, self.health()
+
+    def _rehearse(self, holder: Holder, wish: Any) -> str:
+        """Let a holder's wish, if it has one, be played; why not, where it can't be."""
+        if wish is None:
+            return ""
+        try:
+            self._director.ask(holder, wish)
+        except RehearsalTakenError as error:
+            return str(error)
+        return ""
 
     def health(self) -> dict[str, Any]:
         """What ``/_mlcc/health`` answers: who we are, who holds us, what runs."""
@@ -244,7 +293,9 @@ class Server:
         return {"pid": os.getpid(), "endpoint_url": self.endpoint_url, "account": self.account, "region": self.region,
                 "started_at": self.started_at, "uptime_seconds": round(time.time() - self.started_at, 1),
                 "stopping": self._stop.is_set(), "unsaved": self._saver.unsaved, "save_failure": self._saver.failure, "holders": holders,
-                "held_by_user": USER in holders, "activity": activity, "engine": engine}  # fmt: skip
+                "held_by_user": USER in holders, "activity": activity, "engine": engine,
+                "rehearsal": self._director.to_json(), "unserved": self._unserved.since(),
+                "runtime": self._runtime.to_json()}  # fmt: skip
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

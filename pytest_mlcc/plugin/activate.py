@@ -8,11 +8,12 @@ import json
 import os
 import secrets
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_mlcc.errors import CatalogError
+from pytest_mlcc.errors import CatalogError, ConfigurationError
 from pytest_mlcc.plugin import fixtures, keys
 from pytest_mlcc.plugin.options import settings_of
 
@@ -58,7 +59,9 @@ def _plug_in(config: pytest.Config, settings: Settings) -> None:
 
     catalog = config.stash[keys.CATALOG] = _load(settings)
     handed = getattr(config, "workerinput", {}).get(keys.WORKER_INPUT)
-    data: dict[str, Any] = json.loads(handed) if handed else {"run": dataclasses.asdict(_new_run(settings)), "owner_pid": os.getpid()}
+    data: dict[str, Any] = (
+        json.loads(handed) if handed else {"run": dataclasses.asdict(_new_run(settings, config.rootpath)), "owner_pid": os.getpid()}
+    )
     config.stash[keys.RUN_TEXT] = json.dumps(data)
     run = config.stash[keys.RUN] = RunInfo(**data["run"])
     blueprint = Blueprint(settings, catalog, run, config.rootpath, data["owner_pid"])
@@ -119,7 +122,7 @@ def _check_entries(settings: Settings, catalog: Any) -> None:
         raise pytest.UsageError("\n".join(wrong))
 
 
-def _new_run(settings: Settings) -> Any:
+def _new_run(settings: Settings, project: Path) -> Any:
     from pytest_mlcc.lifecycle.ports import RunInfo
 
     now = time.time()
@@ -130,7 +133,22 @@ def _new_run(settings: Settings) -> Any:
         owner=settings.owner or getpass.getuser(),
         expires=now + settings.max_hours * 3600,
         started=now,
+        rehearsal=_rehearsal(settings, project),
     )
+
+
+def _rehearsal(settings: Settings, project: Path) -> str:
+    """Which delays and faults the local AWS will play; mistakes in their files are told before anything starts."""
+    asked = settings.latency != "instant" or settings.faults is not None
+    is_up = settings.target == "local" and (project / ".mlcc" / "local" / "server.json").exists()
+    if not asked and not is_up:
+        return ""  # what follows takes a tenth of a second
+    from pytest_mlcc.assemble import rehearsal_told
+
+    try:
+        return rehearsal_told(settings, project)
+    except ConfigurationError as error:
+        raise pytest.UsageError("\n".join(f"mlcc: {problem}" for problem in error.problems)) from None
 
 
 def _make_site(config: pytest.Config, blueprint: Blueprint) -> Site:

@@ -16,6 +16,13 @@ from pytest_mlcc.reporting.summary import Planned
 
 __all__ = ["Screen", "header"]
 
+_PROCESSES = "as processes on this machine's Python"
+_RUNTIMES = {
+    "auto": f"{_PROCESSES} (those that only a container engine can build: in containers)",
+    "process": _PROCESSES,
+    "container": "in containers",
+}
+
 
 def header(config: pytest.Config) -> Sequence[str]:
     """Target, driver, catalog and run id, and where each setting came from; nothing where no catalog is configured."""
@@ -32,9 +39,12 @@ def header(config: pytest.Config) -> Sequence[str]:
     if settings.dry_run:
         lines.append("mlcc: dry run; nothing is called or created")
     elif settings.target == "local":
-        lines.append("mlcc: no AWS account is touched; images are real, their entry points run as processes on this machine's Python")
+        how = _RUNTIMES[settings.runtime]
+        lines.append(f"mlcc: no AWS account is touched; images are real, their entry points run {how}")
     else:
         lines.append(f"mlcc: this run creates resources in your AWS account that cost money; role {settings.shown('role')}")
+    if rehearsal := config.stash[keys.RUN].rehearsal:
+        lines.append(f"mlcc: rehearsal: {rehearsal}")
     dist, workers = config.getoption("dist", "no"), config.getoption("numprocesses", None)
     if workers and dist not in ("no", "load"):
         lines.append(f"mlcc: --dist {dist} is replaced by our own scheduler: an entry never splits over workers")

@@ -31,6 +31,7 @@ def document(summary: Summary) -> dict[str, Any]:
         "tiers": tiers,
         "target": summary.target,
         "driver": summary.driver,
+        **({"rehearsal": summary.rehearsal} if summary.rehearsal else {}),
         "timestamp": timestamp(summary.started),
         "durationSeconds": round(summary.seconds, 3),
         "total": len(summary.rows),

@@ -63,7 +63,8 @@ def _heading(summary: Summary) -> str:
 
 def _facts(summary: Summary) -> str:
     where = f"Run {code(summary.run_id)}, started {timestamp(summary.started)}, on **{escape(summary.target)}**"
-    return f"{where} with the {escape(summary.driver)} driver.  \n{totals(summary)}"
+    rehearsed = f", rehearsing {escape(summary.rehearsal)}" if summary.rehearsal else ""
+    return f"{where} with the {escape(summary.driver)} driver{rehearsed}.  \n{totals(summary)}"
 
 
 def _tables(summary: Summary) -> list[str]:

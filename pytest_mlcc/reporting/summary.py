@@ -86,7 +86,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A whole run. ``started`` is seconds since the epoch, ``seconds`` wall time."""
+    """A whole run. ``started`` is seconds since the epoch, ``seconds`` wall time, ``rehearsal`` what delays and faults were played."""
 
     run_id: str
     target: str
@@ -94,6 +94,7 @@ class Summary:
     started: float
     seconds: float
     rows: tuple[Row, ...]
+    rehearsal: str = ""
 
     def count(self, status: str) -> int:
         """How many entries have exactly this status."""
@@ -156,7 +157,7 @@ def summarize(
     that a re-run needs, such as ``--mlcc-catalog=mine.json``.
     """
     rows = tuple(_row(run, one, tune_usd=tune_usd, options=options) for one in planned)
-    return Summary(run.run_id, run.target, run.driver, run.started, seconds, rows)
+    return Summary(run.run_id, run.target, run.driver, run.started, seconds, rows, run.rehearsal)
 
 
 def cost_of(run: RunInfo, planned: Planned, *, tune_usd: float | None = None) -> Cost:

@@ -73,7 +73,8 @@ class Record:
     ``test_status`` is ``pass``, ``fail-<stage>`` or, for a run that did not take every stage, ``incomplete``.
     ``last_test_duration`` is whole seconds, ``cost`` US dollars (None where unknown), ``last_test_timestamp`` the
     end of the last stage. ``project_name`` and ``base_image`` are None where the run never got to know them.
-    ``cost_complete`` is False where ``cost`` is only the part that is known.
+    ``cost_complete`` is False where ``cost`` is only the part that is known. ``rehearsal`` names the delays and faults that were
+    played; None for none.
     """
 
     config_id: str
@@ -95,6 +96,7 @@ class Record:
     base_image: str | None = None
     cost: float | None = None
     cost_complete: bool = True
+    rehearsal: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -137,6 +139,7 @@ class Record:
             base_image=known["baseImage"],
             cost=cost,
             cost_complete=cost_complete and cost is not None,
+            rehearsal=run.rehearsal or None,
         )
 
     @property
@@ -151,6 +154,7 @@ class Record:
             "failureClass": str(self.failure_class) if self.failure_class else None,
             "projectName": self.project_name,
             "baseImage": self.base_image,
+            "rehearsal": self.rehearsal,
         }
         return {
             "schemaVersion": self.schema_version,
@@ -172,8 +176,8 @@ class Record:
         }
 
     def outdated(self) -> tuple[str, ...]:
-        """Attributes of an earlier failure that must not outlive this record."""
-        gone = {"errorMessage": self.error_message, "failureClass": self.failure_class}
+        """Attributes of an earlier failure or rehearsal that must not outlive this record."""
+        gone = {"errorMessage": self.error_message, "failureClass": self.failure_class, "rehearsal": self.rehearsal}
         return tuple(name for name, value in gone.items() if value is None)
 
 

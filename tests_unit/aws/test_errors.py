@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectionClosedError, NoCredentialsError, ParamValidationError, ReadTimeoutError
 
 from pytest_mlcc.aws.errors import attempt, is_busy, is_missing, translated
 from pytest_mlcc.errors import FailureClass, OutsideCallRefused, StageError, StageTimeout
@@ -18,7 +18,12 @@ def client_error(code: str, message: str, **more: object) -> ClientError:
     ("code", "expected"),
     [
         ("ThrottlingException", FailureClass.THROTTLE),
+        ("ProvisionedThroughputExceededException", FailureClass.THROTTLE),
+        ("SlowDown", FailureClass.THROTTLE),
+        ("503", FailureClass.THROTTLE),
         ("ExpiredToken", FailureClass.CREDENTIALS),
+        ("403", FailureClass.CREDENTIALS),
+        ("AccountLimitExceededException", FailureClass.QUOTA),
         ("AccessDeniedException", FailureClass.CREDENTIALS),
         ("ResourceLimitExceeded", FailureClass.QUOTA),
         ("InsufficientInstanceCapacity", FailureClass.CAPACITY),
@@ -47,6 +52,9 @@ def test_errors_without_an_answer() -> None:
     assert caught.value.failure_class is FailureClass.CREDENTIALS
     with pytest.raises(StageTimeout), translated("look"):
         raise ReadTimeoutError(endpoint_url="http://x")
+    with pytest.raises(StageError) as caught, translated("look"):
+        raise ConnectionClosedError(endpoint_url="http://x")
+    assert caught.value.failure_class is FailureClass.TIMEOUT
     with pytest.raises(StageError) as caught, translated("look"):
         raise ParamValidationError(report="no such parameter")
     assert caught.value.failure_class is FailureClass.CODE_BUG

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pytest_mlcc.cli.local import local
+from pytest_mlcc.cli.status import lines, table
 from pytest_mlcc.localaws import launch
 from pytest_mlcc.localaws.holders import start_ticks
 
@@ -47,6 +48,55 @@ def test_up_status_down(project: Path) -> None:
     assert "state is kept" in _run(project, "down").output
     assert start_ticks(found.pid) is None
     assert "No local AWS runs" in _run(project, "down").output
+
+
+def test_up_rehearses_until_down(project: Path) -> None:
+    plan = project / "plan.yaml"
+    plan.write_text("seed: 7\nrules: [{operation: 's3:ListBuckets', fault: throttling}]\n")
+    up = _run(project, "up", "--latency", "aws", "--time-scale", "60", "--faults", str(plan))
+    assert "It rehearses aws latency at scale 60, faults plan.yaml (1 rule, seed 7)." in up.output
+    shown = _run(project, "status").output
+    assert "Plays    aws latency at scale 60, faults plan.yaml (1 rule, seed 7) (for mlcc local up)" in shown
+    assert "rule 1 (throttling) met no call (s3:ListBuckets on *)" in shown
+    assert json.loads(_run(project, "status", "--json").output)["rehearsal"]["holders"] == ["user"]
+
+    again = _run(project, "up", "--latency", "aws")
+    assert "It rehearses aws latency." in again.output, "the same holder may change its mind"
+    launch.ensure(project)
+    _run(project, "down")
+    assert "Plays    no delays and no faults" in _run(project, "status").output
+
+
+def test_up_tells_every_mistake_of_a_plan_and_starts_nothing(project: Path) -> None:
+    plan = project / "plan.yaml"
+    plan.write_text("rules: [{operation: 's3:ListBucket', fault: throttle}, {operation: 's3:ListBucket', fault: throttling}]\n")
+    refused = _run(project, "up", "--latency", "asw", "--faults", str(plan))
+    assert refused.exit_code == 2
+    for words in (
+        "'asw' is neither instant",
+        "rule 1, fault: 'throttle' is no fault",
+        "rule 2, operation: s3 has no operation 'ListBucket'",
+    ):
+        assert words in refused.output
+    assert launch.status(project) is None
+
+
+def test_status_shows_what_runs_and_what_was_missed() -> None:
+    found = launch.Status(
+        "http://127.0.0.1:1", 7, "123456789012", "us-west-2", 65.0, ("user",), True, {"endpoints": 1}, "ready",
+        save_failure="No space left on device", unserved={"codecommit:ListRepositories": 2},
+        runtime={"mode": "process", "installed": [], "engine": "", "reason": ""},
+    )  # fmt: skip
+    shown = "\n".join(lines(found))
+    assert "Unsaved  No space left on device" in shown
+    assert "codecommit:ListRepositories (twice)" in shown
+    rows = table([
+        launch.Running("endpoint", "a-" + "x" * 60, "InService", None, None, 3700.0),
+        launch.Running("inference component", "a-base", "InService", 4711, 300 << 20, 12.0),
+    ]).splitlines()  # fmt: skip
+    assert rows[0].split() == ["Kind", "Name", "Status", "PID", "Memory", "Age"]
+    assert rows[1].split()[1:] == ["a-" + "x" * 60, "InService", "1", "h", "1", "min"]
+    assert rows[2].split()[2:] == ["a-base", "InService", "4711", "300", "MiB", "12", "s"]
 
 
 def test_down_leaves_it_to_a_run_that_uses_it(project: Path) -> None:

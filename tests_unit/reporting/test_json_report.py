@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from pytest_mlcc.lifecycle.outcome import Outcome, Result
 from pytest_mlcc.reporting.json_report import document, render
+from pytest_mlcc.reporting.markdown import render as as_markdown
 
 
 def test_the_run_in_documented_keys_and_in_seconds(make: Any) -> None:
@@ -23,6 +25,16 @@ def test_the_run_in_documented_keys_and_in_seconds(make: Any) -> None:
     assert (report["tier"], report["tiers"]) == (None, ["ci", "nightly"])
     assert report["passed"] + report["failed"] + report["incomplete"] + report["untested"] == report["total"] == 5
     assert report["costComplete"] is False
+
+
+def test_what_was_rehearsed_stands_in_every_report(make: Any) -> None:
+    """A failure that was played must not be read as one of AWS's, nor a time as the machine's own."""
+    plain = make.mixed()
+    played = dataclasses.replace(plain, rehearsal="aws latency at scale 60")
+    assert "rehearsal" not in document(plain)
+    assert document(played)["rehearsal"] == "aws latency at scale 60"
+    assert "rehearsing aws latency at scale 60" in as_markdown(played)
+    assert "rehearsing" not in as_markdown(plain)
 
 
 def test_one_tier_is_named(make: Any) -> None:

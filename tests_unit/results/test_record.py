@@ -37,7 +37,16 @@ def test_a_passed_run_has_every_documented_attribute(entry: Entry, make: Any) ->
         "logPointer": "/logs/build.log",
     }
     assert "errorMessage" not in attributes
-    assert set(record.outdated()) == {"errorMessage", "failureClass"}
+    assert set(record.outdated()) == {"errorMessage", "failureClass", "rehearsal"}
+
+
+def test_a_rehearsal_is_never_taken_for_the_real_thing(entry: Entry, make: Any) -> None:
+    """Faults and delays that were played explain a failure, and a later run without them must take the words away."""
+    run = dataclasses.replace(make.run(), rehearsal="aws latency at scale 60, faults capacity.yaml (3 rules, seed 7)")
+    record = make.record(entry, run)
+    assert record.attributes()["rehearsal"] == run.rehearsal
+    assert "rehearsal" not in record.outdated()
+    assert "rehearsal" not in make.record(entry, make.run()).attributes()
 
 
 def test_the_first_failure_gives_status_message_and_class(entry: Entry, make: Any) -> None:

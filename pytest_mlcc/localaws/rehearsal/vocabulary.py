@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
-__all__ = ["Delay", "Fate", "Fault"]
+__all__ = ["FATED", "Delay", "Fate", "Fault", "Trouble"]
 
 
 class Delay(StrEnum):
@@ -49,12 +51,36 @@ class Fault(StrEnum):
     CONTAINER_DIES = "container-dies"
 
 
+_ENDPOINTS = ("sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint")
+_COMPONENTS = ("sagemaker:CreateInferenceComponent",)
+_JOBS = ("sagemaker:CreateTrainingJob", "sagemaker:CreateProcessingJob", "sagemaker:CreateTransformJob")
+
+#: The faults that decide about a resource, and the operations that make such a resource; all others meet a single call.
+FATED: Mapping[Fault, tuple[str, ...]] = MappingProxyType({
+    Fault.INSUFFICIENT_CAPACITY: (*_ENDPOINTS, *_COMPONENTS, *_JOBS),
+    Fault.STUCK: (*_ENDPOINTS, *_COMPONENTS, *_JOBS),
+    Fault.JOB_FAILS: ("sagemaker:CreateTrainingJob",),
+    Fault.CONTAINER_DIES: (*_ENDPOINTS, *_COMPONENTS),
+})  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Fate:
     """What becomes of one resource. ``seconds``: how long it is stuck before it fails; ``step``: the training step at
-    which a job fails; ``requests``: how many invocations a container answers before it is killed."""
+    which a job fails; ``requests``: how many invocations a container answers before it is killed; ``message``: the reason
+    that it fails for, empty for the one that AWS would give."""
 
     fault: Fault
     seconds: float = 0.0
     step: int = 0
     requests: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What one call meets. ``seconds``: how long a slow answer takes; ``message``: the error's text, where the plan gives one."""
+
+    fault: Fault
+    seconds: float = 0.0
+    message: str = ""
