@@ -10,7 +10,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help ci test coverage oldest lint bench clean
+.PHONY: help ci containers test coverage oldest lint bench clean
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ lint: $(READY) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+containers: ## Install podman (Debian and Ubuntu, as root), for images that need a container engine
+	@.ci/containers
 
 bench: $(READY) ## Print where the time goes, as ratios against baselines of the same run
 	@$(BIN)/python tests_e2e/benchmarks

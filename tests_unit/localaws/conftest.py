@@ -44,6 +44,7 @@ class RunningLocalAws:
 @pytest.fixture(scope="session")
 def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLocalAws]:
     project = tmp_path_factory.mktemp("project")
-    started = launch.ensure(project)
+    # whether or not this machine has a container engine: what needs one is tested in tests_e2e/test_containers.py
+    started = launch.ensure(project, runtime="process")
     yield RunningLocalAws(started.endpoint_url, started.account, started.region, started.pid, project)
     assert launch.release(project, os.getpid()), "the server outlived its last holder"

@@ -25,6 +25,7 @@ from pytest_mlcc.errors import LocalAwsError
 __all__ = [
     "CACHE_VARIABLE",
     "ENVIRONMENT",
+    "PLACES_VARIABLE",
     "RUNTIME_LORA_VARIABLE",
     "SOCKET_VARIABLE",
     "EngineChild",
@@ -37,6 +38,9 @@ SOCKET_VARIABLE = "MLCC_ENGINE_SOCKET"
 
 CACHE_VARIABLE = "MLCC_TWINS_DIR"
 """Names the twin cache to the stand-in for vLLM."""
+
+PLACES_VARIABLE = "MLCC_PLACES"
+"""Tells the stand-in for vLLM where directories that it sees lie for the engine, which sees the whole machine (JSON, by path)."""
 
 RUNTIME_LORA_VARIABLE = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 """vLLM's own switch for its adapter routes."""

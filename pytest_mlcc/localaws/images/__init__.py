@@ -1,1 +1,1 @@
-"""Container images without a container engine: built from a Dockerfile, pushed, pulled and unpacked as real OCI images."""
+"""Container images: built from a Dockerfile, pushed, pulled and unpacked as real OCI images, with a container engine or without."""

@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _real_aws() -> str | None:
-    """The first ``aws`` on PATH outside the directory in which ours lies (both may be named on PATH)."""
-    for directory in os.environ.get("PATH", "").split(os.pathsep):
+    """The first ``aws`` on PATH outside the directory in which ours lies (both may be named on PATH), or this interpreter's own."""
+    for directory in [*os.environ.get("PATH", "").split(os.pathsep), str(Path(sys.executable).parent)]:
         found = shutil.which("aws", path=directory) if directory else None
         if found and b"pytest_mlcc.localaws.images.awscli" not in Path(found).read_bytes()[:4096]:
             return found

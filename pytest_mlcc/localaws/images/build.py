@@ -14,7 +14,12 @@ from pytest_mlcc.localaws.images.imagestore import ImageStore, StoredImage
 from pytest_mlcc.localaws.images.layer import Layer, pack
 from pytest_mlcc.localaws.images.reference import Reference
 
-__all__ = ["BASE_NAME", "build"]
+__all__ = ["BASE_NAME", "HINT", "build", "what_needs_an_engine"]
+
+HINT = (
+    "Without one only the files and settings of a Dockerfile can be put into an image. Install podman (or docker), and run with "
+    "--mlcc-runtime container, or auto, which uses it for what needs it."
+)
 
 #: The label that names the base image, as the OCI image specification names its annotation.
 BASE_NAME = "org.opencontainers.image.base.name"
@@ -39,7 +44,9 @@ def build(
     Raises DockerfileError for whatever needs a container engine (RUN, several stages) or is wrong, before anything is made.
     """
     instructions = parse(dockerfile.read_text())
-    _refuse_what_needs_an_engine(instructions)
+    needing = what_needs_an_engine(instructions)
+    if needing:
+        raise DockerfileError("\n".join([*needing, HINT]))
     image = _Image(BuildContext.of(context), store, dict(arguments), platform)
     for number, instruction in enumerate(instructions, 1):
         progress(f"Step {number}/{len(instructions)} : {instruction}")
@@ -50,16 +57,14 @@ def build(
     return store.add_image(image.document(), image.layers)
 
 
-def _refuse_what_needs_an_engine(instructions: tuple[Instruction, ...]) -> None:
+def what_needs_an_engine(instructions: tuple[Instruction, ...]) -> list[str]:
+    """Each instruction that can't be followed without a container engine, as a line for the user."""
     stages = [each for each in instructions if each.keyword == "FROM"]
-    mistakes = [
+    return [
         f"{each.keyword} needs a container engine: line {each.line}: {each.value}"
         for each in instructions
         if each.keyword in ("RUN", "ONBUILD") or each in stages[1:] or "from" in each.flags or _fetches(each)
     ]
-    if mistakes:
-        hint = "Without one only the files and settings of a Dockerfile can be put into an image."
-        raise DockerfileError("\n".join([*mistakes, hint]))
 
 
 def _fetches(instruction: Instruction) -> bool:

@@ -1,6 +1,9 @@
-"""The ``docker`` command that builds find on PATH where there is no container engine.
+"""The ``docker`` command that builds find on PATH.
 
-It builds images of files and settings, and pushes them to the local ECR. What needs an engine it refuses, by name.
+Without a container engine it builds images of files and settings, and pushes them to the local ECR; what needs an engine it
+refuses, by name. Where the local AWS has an engine (``--mlcc-runtime auto`` or ``container``), that one builds what needs it,
+and ECR's hosts are the local registry for it.
+
 This is a front door of its own (a process on the PATH of builds), so it prints. What only some commands need is
 imported by them: a build calls this command half a dozen times.
 """
@@ -17,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_mlcc.errors import LocalAwsError
-from pytest_mlcc.localaws.images.dockerfile import DockerfileError
+from pytest_mlcc.localaws.images.dockerfile import DockerfileError, parse
 from pytest_mlcc.localaws.images.imagestore import ImageStore, StoredImage
 from pytest_mlcc.localaws.images.reference import Reference, ecr_region
 
 if TYPE_CHECKING:
+    from pytest_mlcc.localaws.images.docker_engine import EngineImages
     from pytest_mlcc.localaws.images.registry import Registry
 
 __all__ = ["main"]
@@ -41,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:2] == ["buildx", "build"] or given[:2] == ["image", "build"]:
         given = given[1:]
-    options = _parser().parse_args(given)
     try:
+        if given and given[0] in _ENGINE_COMMANDS and (images := _engine_images(look=True)):
+            return images.call(given)
+        options = _parser().parse_args(given)
         return int(options.run(options) or 0)
     except (_RefusedError, DockerfileError, LocalAwsError) as error:
         sys.stderr.write("".join(f"ERROR: {line}\n" for line in str(error).splitlines()))
@@ -95,6 +101,10 @@ def _build(options: argparse.Namespace) -> None:
         raise _RefusedError(f"unable to prepare context: path {str(options.path)!r} not found")
     if not dockerfile.is_file():
         raise _RefusedError(f"failed to read dockerfile: open {dockerfile.name}: no such file or directory")
+    engine = _builder(options, dockerfile)
+    if engine is not None:
+        _build_by_engine(engine, options, references, dockerfile)
+        return
     store = _store()
     say: Callable[[str], None] = (lambda _: None) if options.quiet else _say
     image = build(
@@ -111,12 +121,75 @@ def _build(options: argparse.Namespace) -> None:
         options.iidfile.write_text(image.id)
 
 
+def _builder(options: argparse.Namespace, dockerfile: Path) -> EngineImages | None:
+    """The engine that must build the Dockerfile, or None where its files and settings are all there is to it.
+
+    Raises DockerfileError or _RefusedError where one is needed and there is none.
+    """
+    from pytest_mlcc.localaws.images.build import HINT, what_needs_an_engine
+    from pytest_mlcc.localaws.images.docker_engine import Choice
+
+    text = dockerfile.read_text()
+    needing = what_needs_an_engine(parse(text))
+    choice = Choice.ask(look=False)
+    wanted = needing or choice.mode == "container" or (choice.mode == "auto" and _has_engines_base(text, _pairs(options.build_arg)))
+    if not wanted:
+        return None
+    found = _engine_images(look=True)
+    if found is None:
+        reason = Choice.ask(look=True).reason
+        if needing:
+            raise DockerfileError("\n".join([*needing, HINT, f"Here: {reason}."]))
+        raise _RefusedError(f"--mlcc-runtime container was asked for, but there is no container engine: {reason}")
+    return found
+
+
+def _has_engines_base(text: str, arguments: dict[str, str]) -> bool:
+    """Whether a base is an image of the account's own ECR: its files are needed, and only an engine fetches those."""
+    from pytest_mlcc.localaws.images.engine_build import bases
+    from pytest_mlcc.localaws.images.standin import is_stood_in_for
+
+    named = [name for name in bases(text, arguments) if not is_stood_in_for(name) and _store().find(name) is None]
+    return any(ecr_region(name.partition("/")[0]) for name in named) and _engine_images(look=True) is not None
+
+
+def _build_by_engine(images: EngineImages, options: argparse.Namespace, references: list[Reference], dockerfile: Path) -> None:
+    words = [word for label in options.label for word in ("--label", label)] + ["--platform", options.platform]
+    words += ["--no-cache"] if options.no_cache else []
+    words += ["--quiet"] if options.quiet else []
+    identity = images.build(options.path, dockerfile, tags=references, arguments=_pairs(options.build_arg), options=words)
+    for reference in references:
+        _store().untag(reference)  # an image that was built without an engine under this name is not meant any more
+    if options.iidfile:
+        options.iidfile.write_text(identity)
+
+
+def _engine_images(*, look: bool = False) -> EngineImages | None:
+    """The engine's side, if the local AWS has one that builds may use."""
+    from pytest_mlcc.localaws.images.docker_engine import Choice, EngineImages
+
+    engine = Choice.ask(look=look).engine
+    return EngineImages(engine, notes=_login_file().with_name("mlcc-pushed.json")) if engine else None
+
+
+def _by_engine(name: str) -> EngineImages | None:
+    """The engine's side where it has this image and our store has not."""
+    if _store().find(name) is not None:
+        return None
+    images = _engine_images()
+    return images if images is not None and images.has(name) else None
+
+
 def _tag_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("source")
     command.add_argument("target")
 
 
 def _tag(options: argparse.Namespace) -> None:
+    engine = _by_engine(options.source)
+    if engine is not None:
+        engine.tag(options.source, Reference.parse(options.target))
+        return
     store = _store()
     store.tag(_required(store, options.source), Reference.parse(options.target))
 
@@ -134,6 +207,8 @@ def _images(options: argparse.Namespace) -> None:
         reference, image = Reference.parse(name), _required(store, name)
         if options.name in (None, name, reference.name):
             rows.append((reference.name, reference.tag, image.id if options.no_trunc else _short(image), "N/A", f"{image.size}B"))
+    engine = _engine_images()
+    rows += [row for row in engine.listed() if options.name in (None, row[0], f"{row[0]}:{row[1]}")] if engine else []
     if options.quiet:
         _say("\n".join(dict.fromkeys(row[2] for row in rows)))
         return
@@ -148,12 +223,19 @@ def _inspect_options(command: argparse.ArgumentParser) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    store = _store()
-    documents = [_document(store, _required(store, name)) for name in options.names]
+    documents = [_document_of(name) for name in options.names]
     if options.format is None:
         _say(json.dumps(documents, indent=4))
     for document in documents if options.format else ():
         _say(_formatted(options.format, document))
+
+
+def _document_of(name: str) -> dict[str, Any]:
+    engine = _by_engine(name)
+    if engine is not None:
+        return engine.documents([name])[0]
+    store = _store()
+    return _document(store, _required(store, name))
 
 
 def _document(store: ImageStore, image: StoredImage) -> dict[str, Any]:
@@ -231,6 +313,10 @@ def _push_options(command: argparse.ArgumentParser) -> None:
 
 def _push(options: argparse.Namespace) -> None:
     store, asked = _store(), Reference.parse(options.name)
+    engine = _by_engine(options.name)
+    if engine is not None:
+        _push_by_engine(engine, asked, [Reference.parse(name) for name in engine.tags_of(asked.name)] if options.all_tags else [asked])
+        return
     names = [str(asked)]
     if options.all_tags:
         names = [name for name in store.names() if Reference.parse(name).name == asked.name]
@@ -240,6 +326,32 @@ def _push(options: argparse.Namespace) -> None:
     _say(f"The push refers to repository [{asked.name}]")
     for name in known:
         _push_one(store, Reference.parse(name), _required(store, name))
+
+
+def _push_by_engine(images: EngineImages, asked: Reference, references: list[Reference]) -> None:
+    if ecr_region(asked.host) is None:
+        raise _RefusedError(f"{asked.host or 'docker.io'}: from here only the local ECR is reached")
+    _saved_login(asked.host)
+    _say(f"The push refers to repository [{asked.name}]")
+    for reference in references:
+        _say(f"{reference.tag}: digest: {images.push(reference)}")
+
+
+def _pull_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-q", "--quiet", action="store_true")
+    command.add_argument("--platform")
+    command.add_argument("name")
+
+
+def _pull(options: argparse.Namespace) -> None:
+    engine, reference = _engine_images(look=True), Reference.parse(options.name)
+    if engine is None:
+        raise _RefusedError("docker pull needs a container engine; install podman or docker, and run with --mlcc-runtime container")
+    if ecr_region(reference.host) is None:
+        raise _RefusedError(f"{reference.host or 'docker.io'}: from here only the local ECR is reached")
+    _saved_login(reference.host)
+    engine.pull(reference)
+    _say(str(reference))
 
 
 def _push_one(store: ImageStore, reference: Reference, image: StoredImage) -> None:
@@ -307,9 +419,13 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], Callable[
     "images": (_images, _images_options),
     "inspect": (_inspect, _inspect_options),
     "login": (_login, _login_options),
+    "pull": (_pull, _pull_options),
     "push": (_push, _push_options),
     "tag": (_tag, _tag_options),
 }
+
+# Nothing of ours is in between here: they see the engine's containers and images under the names that builds gave them.
+_ENGINE_COMMANDS = frozenset({"run", "create", "start", "exec", "logs", "stop", "rm", "rmi", "cp", "history", "save", "load", "ps"})
 
 if __name__ == "__main__":
     sys.exit(main())

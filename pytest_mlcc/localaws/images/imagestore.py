@@ -90,6 +90,17 @@ class ImageStore:
             scratch.write_text(json.dumps(names, indent=1))
             scratch.replace(self._names)
 
+    def untag(self, reference: Reference) -> None:
+        """Let a name stand for nothing; one that is not there is no mistake."""
+        if str(reference) not in self.names():
+            return
+        with self._locked():
+            names = self.names()
+            names.pop(str(reference), None)
+            scratch = self._names.with_suffix(".tmp")
+            scratch.write_text(json.dumps(names, indent=1))
+            scratch.replace(self._names)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One writer of the names at a time. By flock, because loading a library for it would double docker's start-up time."""

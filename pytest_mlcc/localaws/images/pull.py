@@ -19,7 +19,7 @@ from typing import Any
 from pytest_mlcc.localaws.images.reference import Reference, ecr_region, registry_password
 from pytest_mlcc.localaws.images.registry import Registry, RegistryError
 
-__all__ = ["UnpackedImage", "pull", "unpack_layer"]
+__all__ = ["ImageFacts", "UnpackedImage", "facts", "pull", "unpack_layer"]
 
 _MOST_BYTES = 8 << 30
 
@@ -37,30 +37,66 @@ class UnpackedImage:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What the local ECR says of an image, without its files: where it is, its digest, manifest and config."""
+
+    repository: str
+    region: str
+    digest: str
+    manifest: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of its config."""
+        return (self.config.get("config") or {}).get("Labels") or {}
+
+
+def facts(reference: str, *, endpoint_url: str) -> ImageFacts:
+    """Resolve ``<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag or @digest>``. Raises RegistryError."""
+    parsed, region = _located(reference)
+    with _registry(parsed, region, endpoint_url) as registry:
+        return _facts(registry, parsed, region)
+
+
 def pull(reference: str, *, endpoint_url: str, into: Path) -> UnpackedImage:
     """Fetch ``<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag or @digest>`` and unpack it below ``into``.
 
     An image of the same digest is unpacked once. Raises RegistryError (a LocalAwsError) for an image that is not
     there, is damaged, or holds files that may not be unpacked.
     """
+    parsed, region = _located(reference)
+    with _registry(parsed, region, endpoint_url) as registry:
+        found = _facts(registry, parsed, region)
+        rootfs = into / "unpacked" / found.digest.removeprefix("sha256:")
+        if not rootfs.is_dir():
+            _unpack(registry, found.manifest, found.config, rootfs=rootfs)
+    return _described(found.config.get("config") or {}, rootfs=rootfs, digest=found.digest)
+
+
+def _located(reference: str) -> tuple[Reference, str]:
     try:
         parsed = Reference.parse(reference)
     except ValueError as error:
         raise RegistryError(str(error)) from error
     region = ecr_region(parsed.host)
     if region is None:
-        raise RegistryError(f"{reference}: only images of the local ECR can be pulled without a container engine")
-    password = registry_password(region)
-    with Registry(endpoint_url, repository=parsed.repository, user="AWS", password=password) as registry:
-        raw, digest = registry.manifest(parsed.digest or parsed.tag)
-        manifest = json.loads(raw)
-        if "layers" not in manifest:
-            raise RegistryError(f"{reference}: media type {manifest.get('mediaType')} is no image manifest")
-        config = json.loads(registry.blob(manifest["config"]["digest"]))
-        rootfs = into / "unpacked" / digest.removeprefix("sha256:")
-        if not rootfs.is_dir():
-            _unpack(registry, manifest, config, rootfs=rootfs)
-    return _described(config.get("config") or {}, rootfs=rootfs, digest=digest)
+        raise RegistryError(f"{reference}: only images of the local ECR can be pulled")
+    return parsed, region
+
+
+def _registry(parsed: Reference, region: str, endpoint_url: str) -> Registry:
+    return Registry(endpoint_url, repository=parsed.repository, user="AWS", password=registry_password(region))
+
+
+def _facts(registry: Registry, parsed: Reference, region: str) -> ImageFacts:
+    raw, digest = registry.manifest(parsed.digest or parsed.tag)
+    manifest = json.loads(raw)
+    if "layers" not in manifest:
+        raise RegistryError(f"{parsed}: media type {manifest.get('mediaType')} is no image manifest")
+    config = json.loads(registry.blob(manifest["config"]["digest"]))
+    return ImageFacts(parsed.repository, region, digest, manifest, config)
 
 
 def _described(settings: Mapping[str, Any], *, rootfs: Path, digest: str) -> UnpackedImage:

@@ -1,1 +1,1 @@
-"""Images run as processes of this machine: the containers of the local AWS, without a container engine."""
+"""What runs images: processes of this machine, or containers where an engine is needed and there."""

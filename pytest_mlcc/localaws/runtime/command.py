@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import stat
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_mlcc.localaws import engine
+from pytest_mlcc.localaws.images.commands import install_commands
 from pytest_mlcc.localaws.runtime.ports import CommandError
 
 __all__ = ["Sandbox", "free_port"]
@@ -68,10 +70,14 @@ class Sandbox:
         merged["PYTHONPATH"] = ":".join(python_path)
         return {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", **merged}
 
-    def prepare(self) -> Path:
-        """Make the container's own directories; the one it starts in."""
+    def prepare(self, *, aws: bool = False) -> Path:
+        """Make the container's own directories; the one it starts in. ``aws`` puts the AWS CLI on its PATH."""
         for name in ("bin", "tmp", "opt/ml/model"):
             (self.work / name).mkdir(parents=True, exist_ok=True)
+        if (self.rootfs / "opt" / "ml").is_dir():  # what an image has there stays visible beside what the job is given
+            shutil.copytree(self.rootfs / "opt" / "ml", self.work / "opt" / "ml", symlinks=True, dirs_exist_ok=True)
+        if aws:
+            install_commands(self.work / "bin", "aws")
         for name in _PYTHONS:
             # A link would lose a virtual environment: Python looks for it beside the path it was called by.
             shim = self.work / "bin" / name

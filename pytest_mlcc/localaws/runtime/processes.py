@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -36,6 +37,7 @@ class Warden:
         self._lock = threading.Lock()
         self._watcher: subprocess.Popen[str] | None = None
         self._groups: set[int] = set()
+        self._commands: dict[str, str] = {}
 
     def spawn(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start ``command``; its pid is also its process group and session. Raises OSError when there is no shell."""
@@ -54,8 +56,25 @@ class Warden:
         """The group has ended: its number may be used again by others."""
         self._tell(group, guard=False)
 
+    def run_at_the_end(self, name: str, command: Sequence[str], *, env: Mapping[str, str]) -> None:
+        """Run ``command`` when this process is gone: it ends what is not in a process group of ours."""
+        text = f"{name} {json.dumps({'command': list(command), 'env': dict(env)})}"
+        with self._lock:
+            self._commands[name] = text
+            if self._watcher is None or self._watcher.poll() is not None:
+                self._start_watcher()
+            else:
+                self._write(f">{text}\n")
+
+    def forget_command(self, name: str) -> None:
+        """The command has nothing to end any more."""
+        with self._lock:
+            self._commands.pop(name, None)
+            if self._watcher is not None and self._watcher.poll() is None:
+                self._write(f"<{name}\n")
+
     def close(self) -> None:
-        """End every group that is left, and the helper."""
+        """End every group that is left, run the commands that are left, and end the helper."""
         with self._lock:
             watcher, self._watcher = self._watcher, None
         if watcher is not None and watcher.stdin is not None:
@@ -76,7 +95,7 @@ class Warden:
         self._watcher = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True, env={}
         )
-        self._write("".join(f"+{group}\n" for group in self._groups))
+        self._write("".join([*(f"+{group}\n" for group in self._groups), *(f">{text}\n" for text in self._commands.values())]))
 
     def _write(self, text: str) -> None:
         assert self._watcher is not None

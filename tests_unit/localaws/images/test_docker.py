@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_mlcc.localaws.images import awscli
 from pytest_mlcc.localaws.images.commands import install_commands
 from pytest_mlcc.localaws.images.imagestore import ImageStore
 from pytest_mlcc.localaws.images.pull import pull
@@ -100,7 +101,6 @@ def test_a_pulled_image_with_damaged_content_is_refused(shell: Shell, local_aws:
         (f"echo wrong | docker login -u AWS --password-stdin {HOST}", 1, "login attempt"),
         ("echo x | docker login -u me --password-stdin docker.io", 1, "only the local ECR"),
         ("docker inspect none", 1, "No such image: none"),
-        ("aws s3 ls", 252, "not installed"),
     ],
 )
 def test_failures_have_dockers_exit_codes_and_a_reason(shell: Shell, command: str, code: int, said: str) -> None:
@@ -125,6 +125,25 @@ def test_the_machines_own_aws_does_everything_but_the_login(shell: Shell) -> Non
     path = f"{shell.bin}:{own}:/usr/bin:/bin"
     assert shell("aws s3 ls", PATH=path).stdout == "real aws: s3 ls\n"
     assert "real aws" not in shell("aws ecr get-login-password", PATH=path).stdout
+
+
+def test_without_the_aws_cli_only_the_login_is_answered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/bin/python3")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert awscli.main(["s3", "ls"]) == 252
+    assert "the AWS CLI is not installed" in capsys.readouterr().err
+
+
+def test_the_interpreters_own_aws_is_found_although_it_is_not_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project's virtual environment has it, and nobody activates that one for a container."""
+    (tmp_path / "aws").write_text("#!/bin/sh\n")
+    (tmp_path / "aws").chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python3"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    called: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda path, words: called.append(words))
+    awscli.main(["s3", "ls"])
+    assert called == [[str(tmp_path / "aws"), "s3", "ls"]]
 
 
 def test_images_and_inspect_show_what_is_here(shell: Shell) -> None:

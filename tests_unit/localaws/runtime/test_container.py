@@ -56,7 +56,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     ) -> Container:
         (tmp_path / "rootfs/usr/bin/serve").write_text(script)
         (tmp_path / "rootfs/usr/bin/serve").chmod(0o755)
-        image = SimpleNamespace(rootfs=tmp_path / "rootfs", entrypoint=("/usr/bin/serve",), cmd=(), env={}, workdir="/")
+        image = SimpleNamespace(rootfs=tmp_path / "rootfs", entrypoint=("/usr/bin/serve",), cmd=(), env={}, workdir="/", labels={})
         monkeypatch.setattr(module, "unpack", lambda reference, *, context: image)
         work = tmp_path / f"work{len(made)}"
         work.mkdir()

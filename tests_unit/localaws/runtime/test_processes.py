@@ -92,3 +92,29 @@ def test_all_processes_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent.wait()
     parent.stdout.close()
     assert _until(lambda: not group_is_alive(group))
+
+
+_PARENT_OF_A_CONTAINER = """
+import sys, time
+from pytest_mlcc.localaws.runtime.processes import Warden
+warden = Warden()
+for name in ("kept", "forgotten", "no-such-program"):
+    program = "/nowhere/engine" if name == "no-such-program" else "/bin/sh"
+    warden.run_at_the_end(name, [program, "-c", 'echo "$WHO" > "$1/$2"', "sh", sys.argv[1], name], env={"WHO": "us"})
+warden.forget_command("forgotten")
+print("ready", flush=True)
+time.sleep(300)
+"""
+
+
+def test_what_ends_a_container_is_run_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """A container is no child of ours, so no signal of ours reaches it."""
+    parent = subprocess.Popen([sys.executable, "-c", _PARENT_OF_A_CONTAINER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    assert not (tmp_path / "kept").exists()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert _until(lambda: (tmp_path / "kept").exists() and (tmp_path / "kept").read_text() == "us\n")
+    assert not (tmp_path / "forgotten").exists()

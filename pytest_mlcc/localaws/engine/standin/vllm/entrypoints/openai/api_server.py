@@ -8,6 +8,7 @@ imported here); without it, it serves in a fresh process of its own. MLCC_TWINS_
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -63,11 +64,23 @@ def _module(text: str) -> tuple[str, str]:
     return name, path
 
 
+def _engines_path(path: str) -> str:
+    """Where the engine finds a file of ours: it sees neither this working directory nor what is mounted for us alone."""
+    from pytest_mlcc.localaws.engine.launch import PLACES_VARIABLE
+
+    resolved = Path(path).resolve()
+    places = json.loads(os.environ.get(PLACES_VARIABLE, "{}"))
+    for seen in sorted(places, key=len, reverse=True):
+        if resolved.is_relative_to(seen):
+            return str(Path(places[seen]) / resolved.relative_to(seen))
+    return str(resolved)
+
+
 def _options(given: argparse.Namespace) -> dict[str, Any]:
     """The engine's options for ``serve``. Paths are absolute: the child doesn't share this working directory."""
     from pytest_mlcc.localaws.engine.launch import CACHE_VARIABLE, RUNTIME_LORA_VARIABLE
 
-    model = str(Path(given.model).resolve()) if Path(given.model).is_dir() else given.model
+    model = _engines_path(given.model) if Path(given.model).is_dir() else given.model
     options = {
         "model": model,
         "served_name": given.served_model_name or given.model,
@@ -76,10 +89,10 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
         "max_lora_rank": given.max_lora_rank,
         "enable_lora": given.enable_lora,
         "runtime_lora": os.environ.get(RUNTIME_LORA_VARIABLE, "").lower() in ("1", "true"),
-        "lora_modules": {name: str(Path(path).resolve()) for name, path in given.lora_modules},
+        "lora_modules": {name: _engines_path(path) for name, path in given.lora_modules},
     }
     if os.environ.get(CACHE_VARIABLE):
-        options["cache"] = str(Path(os.environ[CACHE_VARIABLE]).resolve())
+        options["cache"] = _engines_path(os.environ[CACHE_VARIABLE])
     return options
 
 
