@@ -85,7 +85,7 @@ def test_status_shows_what_runs_and_what_was_missed() -> None:
     found = launch.Status(
         "http://127.0.0.1:1", 7, "123456789012", "us-west-2", 65.0, ("user",), True, {"endpoints": 1}, "ready",
         save_failure="No space left on device", unserved={"codecommit:ListRepositories": 2},
-        runtime={"mode": "process", "installed": [], "engine": "", "reason": ""},
+        runtime={"mode": "process", "installed": [], "engine": "", "reason": "", "shares_opt_ml": ""},
     )  # fmt: skip
     shown = "\n".join(lines(found))
     assert "Unsaved  No space left on device" in shown

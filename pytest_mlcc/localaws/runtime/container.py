@@ -15,7 +15,7 @@ from pytest_mlcc.localaws.runtime.command import free_port
 from pytest_mlcc.localaws.runtime.connections import Connections
 from pytest_mlcc.localaws.runtime.ports import CommandError, ImageError, Program, RunRequest, Runtime
 
-__all__ = ["Container", "ContainerState", "ProvisioningError"]
+__all__ = ["Container", "ContainerState"]
 
 _PING_SECONDS = 2.0  # AWS: the container must answer /ping within 2 s
 _SAFE_PORTS = "32000-32767"
@@ -23,10 +23,6 @@ _STOP_GRACE_SECONDS = 30.0  # AWS: SIGTERM, and SIGKILL 30 s later
 _TAIL_BYTES = 16384
 
 log = logging.getLogger(__name__)
-
-
-class ProvisioningError(Exception):
-    """There is no machine to run the container on; the text is the resource's FailureReason."""
 
 
 class ContainerState(StrEnum):
@@ -47,9 +43,8 @@ class Container:
 
     def __init__(
         self, request: RunRequest, *, runtime: Runtime, on_end: Callable[[Container], None], health_seconds: float = 300.0,
-        dies_after: int = 0, provision: Callable[[threading.Event], None] | None = None,
+        dies_after: int = 0,
     ) -> None:  # fmt: skip
-        """``provision`` is what comes before the image, in the watching thread; it gets an event that is set by ``stop``."""
         self.port = free_port()
         served = {"SAGEMAKER_BIND_TO_PORT": str(self.port), "SAGEMAKER_SAFE_PORT_RANGE": _SAFE_PORTS}
         self.request = dataclasses.replace(request, port=self.port, environment={**request.environment, **served})
@@ -59,7 +54,7 @@ class Container:
         self.exit_code: int | None = None
         self.connections = Connections(self.port)
         self._runtime, self._on_end, self._health_seconds = runtime, on_end, health_seconds
-        self._dies_after, self._answered, self._provision = dies_after, 0, provision
+        self._dies_after, self._answered = dies_after, 0
         self._stopping = threading.Event()
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -111,7 +106,7 @@ class Container:
     def _watch(self) -> None:
         try:
             self._run()
-        except (ProvisioningError, ImageError, CommandError, OSError) as error:
+        except (ImageError, CommandError, OSError) as error:
             self._fail(str(error))
         except Exception as error:  # a container must end with a reason, whatever its watcher died of
             log.exception("the container for %s could not be watched", self.request.label)
@@ -143,8 +138,6 @@ class Container:
         program.wait()
 
     def _spawn(self) -> Program | None:
-        if self._provision is not None:
-            self._provision(self._stopping)
         program = self._runtime.start(self.request, cancelled=self._stopping.is_set)
         with self._lock:
             self._program = program

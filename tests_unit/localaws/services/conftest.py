@@ -6,16 +6,13 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
-
-from pytest_mlcc.localaws.images.imagestore import MANIFEST_TYPE, ImageStore
-from pytest_mlcc.localaws.images.layer import pack
-from pytest_mlcc.localaws.images.reference import registry_password
-from pytest_mlcc.localaws.images.registry import Registry
+from image_push import push_image
 
 ROLE = "arn:aws:iam::123456789012:role/mlcc-sagemaker-execution-role"
 
@@ -63,10 +60,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for number in range(3):
                 part = b"data: %d\\n\\n" % number
                 self.wfile.write(b"%x\\r\\n%b\\r\\n" % (len(part), part))
-                time.sleep(0.15)
+                time.sleep(asked.get("pause", 0.15))
             self.wfile.write(b"0\\r\\n\\r\\n")
         elif asked.get("die"):
             os._exit(7)
+        elif asked.get("break_off"):
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"5\\r\\nfirst\\r\\n")
+            self.close_connection = True
+        elif asked.get("echo"):
+            time.sleep(asked.get("sleep", 0))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-echo")
+            self.send_header("X-Amzn-SageMaker-Custom-Attributes", "from=container")
+            self.send_header("X-Amzn-SageMaker-New-Session-Id", "session-1; Expires=2030-01-01T00:00:00Z")
+            answer = json.dumps({"headers": {name.lower(): value for name, value in self.headers.items()}, "length": len(body)}).encode()
+            if asked.get("no_length"):
+                self.close_connection = True
+            else:
+                self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
         elif asked.get("status"):
             self.answer(asked["status"], {"error": "as asked"})
         else:
@@ -81,31 +97,10 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_
 """
 
 
-def _push(local_aws: Any, repository: str, script: str, directory: Path) -> str:
-    """Push an image whose entry point is ``script``; its reference."""
-    directory.mkdir()
-    serve = directory / "serve"
-    serve.write_text(script)
-    serve.chmod(0o755)
-    layer = pack({PurePosixPath("/usr/bin/serve"): serve})
-    config = {
-        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
-        "config": {"Entrypoint": ["/usr/bin/serve"], "Env": ["PATH=/usr/bin:/bin"]},
-    }  # fmt: skip
-    store = ImageStore(directory / "store")
-    image = store.add_image(config, [layer])
-    local_aws.client("ecr").create_repository(repositoryName=repository)
-    with Registry(local_aws.endpoint_url, repository=repository, user="AWS", password=registry_password(local_aws.region)) as registry:
-        for descriptor in (image.manifest["config"], *image.manifest["layers"]):
-            registry.push_blob(store.blob(descriptor["digest"]), descriptor["digest"])
-        registry.push_manifest(store.blob(image.digest), "v1", media_type=MANIFEST_TYPE)
-    return f"{local_aws.account}.dkr.ecr.{local_aws.region}.amazonaws.com/{repository}:v1"
-
-
 @pytest.fixture(scope="session")
 def image(local_aws: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The reference of an image in the local ECR that serves."""
-    return _push(local_aws, f"serve-{uuid.uuid4().hex[:6]}", _SERVE, tmp_path_factory.mktemp("image") / "files")
+    return push_image(local_aws, f"serve-{uuid.uuid4().hex[:6]}", _SERVE, tmp_path_factory.mktemp("image") / "files")
 
 
 def until(ask: Callable[[], str], *ends: str, seconds: float = 20.0) -> str:
@@ -195,12 +190,72 @@ def stage(local_aws: Any, image: str) -> Iterator[Stage]:
         until(made.endpoint_status, "gone")
 
 
+class Served:
+    """An endpoint of models on a stage. Models and configurations are named after the greeting that their container gives."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.sagemaker, self.name = stage, stage.sagemaker, stage.name
+
+    def variant(
+        self, greeting: str, name: str = "AllTraffic", *, environment: dict[str, str] | None = None, **members: Any
+    ) -> dict[str, Any]:
+        """A production variant with a model of its own."""
+        model = f"{self.name}-{greeting}"
+        container = {"Image": self.stage.image, "Environment": {"GREETING": greeting, **(environment or {})}}
+        self.sagemaker.create_model(ModelName=model, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+        return {"VariantName": name, "ModelName": model, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1, **members}
+
+    def config(self, suffix: str, *variants: dict[str, Any], **members: Any) -> str:
+        name = f"{self.name}-{suffix}"
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=list(variants), **members)
+        return name
+
+    def create(self, config: str) -> None:
+        self.sagemaker.create_endpoint(EndpointName=self.name, EndpointConfigName=config)
+        assert self.settled() == "InService"
+
+    def update(self, config: str, **more: Any) -> None:
+        self.sagemaker.update_endpoint(EndpointName=self.name, EndpointConfigName=config, **more)
+
+    def weigh(self, **weights: float) -> None:
+        wanted = [{"VariantName": name, "DesiredWeight": weight} for name, weight in weights.items()]
+        self.sagemaker.update_endpoint_weights_and_capacities(EndpointName=self.name, DesiredWeightsAndCapacities=wanted)
+
+    def settled(self) -> str:
+        return until(self.stage.endpoint_status, "InService", "Failed")
+
+    def described(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=self.name)
+        return found
+
+    def variants(self) -> dict[str, Any]:
+        return {variant["VariantName"]: variant for variant in self.described()["ProductionVariants"]}
+
+    def until(self, ask: Callable[[], bool]) -> None:
+        until(lambda: "yes" if ask() else "no", "yes")
+
+    def gone(self, pid: int) -> None:
+        until(lambda: "alive" if psutil.pid_exists(pid) else "gone", "gone")
+
+
+@pytest.fixture
+def served(stage: Stage) -> Served:
+    """An endpoint of models to be, on the shared local AWS; the stage cleans up."""
+    return Served(stage)
+
+
+@pytest.fixture
+def make_served() -> type[Served]:
+    """The same on another stage."""
+    return Served
+
+
 @pytest.fixture
 def make_stage(tmp_path: Path) -> Callable[..., Stage]:
     """``make_stage(aws, **more)`` gives a stage on another local AWS; without an ``image`` its own is pushed there first."""
 
     def make(aws: Any, *, image: str = "", name: str = "") -> Stage:
-        return Stage(aws, image or _push(aws, "serve", _SERVE, tmp_path / "files"), name)
+        return Stage(aws, image or push_image(aws, "serve", _SERVE, tmp_path / "files"), name)
 
     return make
 

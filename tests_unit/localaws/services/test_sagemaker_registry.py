@@ -230,7 +230,8 @@ def test_answers_hold_every_member_that_the_model_requires(sagemaker: Any, name:
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], ExecutionRoleArn=ROLE)
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
     component = {"InferenceComponentName": name, "EndpointName": name}
-    sagemaker.create_inference_component(**component, Specification={"Container": CONTAINER}, RuntimeConfig={"CopyCount": 1})
+    specification = {"Container": CONTAINER, "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 128}}
+    sagemaker.create_inference_component(**component, Specification=specification, RuntimeConfig={"CopyCount": 1})
     sagemaker.create_model_package_group(ModelPackageGroupName=name)
     package = sagemaker.create_model_package(ModelPackageGroupName=name)["ModelPackageArn"]
     hub = {"HubName": "SageMakerPublicHub", "HubContentType": "Model"}

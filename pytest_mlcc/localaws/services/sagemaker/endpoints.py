@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pytest_mlcc.localaws.runtime.container import Container, ContainerState
-from pytest_mlcc.localaws.services.sagemaker.hosting import Hosting, Owner
-from pytest_mlcc.localaws.services.sagemaker.resources import (
-    ENDPOINT,
-    ENDPOINT_CONFIG,
-    INFERENCE_COMPONENT,
-    MODEL,
-    Listing,
-    Resources,
-)
+from pytest_mlcc.localaws.rehearsal.vocabulary import Delay
+from pytest_mlcc.localaws.services.sagemaker.endpoint_views import described
+from pytest_mlcc.localaws.services.sagemaker.fleet.copies import Copies
+from pytest_mlcc.localaws.services.sagemaker.fleet.deployed_images import DeployedImages
+from pytest_mlcc.localaws.services.sagemaker.fleet.hosting import Hosting, Owner
+from pytest_mlcc.localaws.services.sagemaker.fleet.instances import Instances
+from pytest_mlcc.localaws.services.sagemaker.fleet.outcomes import REASON_LIMIT, doom, outcome, pending
+from pytest_mlcc.localaws.services.sagemaker.fleet.plans import Plan, planned, restart_reason
+from pytest_mlcc.localaws.services.sagemaker.fleet.variants import deployed
+from pytest_mlcc.localaws.services.sagemaker.resources import ENDPOINT, ENDPOINT_CONFIG, INFERENCE_COMPONENT, Listing, Resources
+from pytest_mlcc.localaws.services.service_quotas.quotas import Quotas
 from pytest_mlcc.localaws.store import Record
 from pytest_mlcc.localaws.wire import AwsError, Call, Operation
 
-__all__ = ["Endpoints", "restart_reason"]
+__all__ = ["CONFIGURED", "IN_PROGRESS", "Endpoints"]
 
 _LISTING = Listing(key="Endpoints", name="EndpointName", status="EndpointStatus")
-_REASON_LIMIT = 1024
-_HEALTH_SECONDS = 300.0
+IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
-
-def restart_reason(what: str) -> str:
-    """Why something that ran is gone, when no container of it is known to this server."""
-    return f"The local AWS was stopped; the process of {what} ended with it."
-
-
-def _variant_summary(variant: Mapping[str, Any]) -> dict[str, Any]:
-    count, weight = variant.get("InitialInstanceCount", 1), variant.get("InitialVariantWeight", 1.0)
-    kept = {key: variant[key] for key in ("RoutingConfig", "ManagedInstanceScaling") if key in variant}
-    return {
-        "VariantName": variant["VariantName"], "CurrentWeight": weight, "DesiredWeight": weight,
-        "CurrentInstanceCount": count, "DesiredInstanceCount": count, **kept,
-    }  # fmt: skip
+#: What an endpoint keeps of its configuration, which may be deleted before it.
+CONFIGURED = ("AsyncInferenceConfig", "DataCaptureConfig", "ExplainerConfig", "MetricsConfig", "ShadowProductionVariants")
 
 
 class Endpoints:
     """Create, describe, list and delete endpoints."""
 
-    def __init__(self, resources: Resources, hosting: Hosting) -> None:
+    def __init__(self, resources: Resources, *, hosting: Hosting, quotas: Quotas) -> None:
         self._resources, self._hosting = resources, hosting
+        self._images = DeployedImages(resources.context)
+        self.instances = Instances(quotas, self._living)
+        #: Held by whoever decides about an endpoint by its status, or about the account's instances.
+        self.lock = threading.RLock()
 
     def operations(self) -> dict[str, Operation]:
         """By AWS's names."""
@@ -56,23 +51,45 @@ class Endpoints:
 
     def create(self, call: Call) -> Mapping[str, Any]:
         """Start a container for each variant with a model; one without models is ready for inference components."""
-        config = self._resources.find(call.region, ENDPOINT_CONFIG, call.params["EndpointConfigName"])
-        variants = config["ProductionVariants"]
-        models = {
-            variant["VariantName"]: self._resources.find(call.region, MODEL, variant["ModelName"])
-            for variant in variants
-            if "ModelName" in variant
-        }
-        record = self._resources.create(call, ENDPOINT, _variants=variants, _boot=self._hosting.boot)
-        for variant in variants:
-            if variant["VariantName"] in models:
-                self._start(call.region, record, variant, models[variant["VariantName"]])
+        region, name = call.region, call.params["EndpointName"]
+        config = self._resources.find(region, ENDPOINT_CONFIG, call.params["EndpointConfigName"])
+        plans = planned(self._resources, region, name, deployed(config["ProductionVariants"]))
+        with self.lock:
+            self._resources.refuse_duplicate(region, ENDPOINT, name)
+            self.instances.check(region, self.instances.of(plan.variant for plan in plans))
+            decided = outcome(self._hosting.rehearsal, "sagemaker:CreateEndpoint", name, Delay.ENDPOINT_CREATE)
+            record = self._resources.create(
+                call, ENDPOINT, **{key: config.get(key) for key in CONFIGURED}, **decided.members,
+                _variants=[plan.variant for plan in plans], _boot=self._hosting.boot,
+            )  # fmt: skip
+            if not decided.reason:
+                self.launch(region, name, plans, dies_after=decided.dies_after, serve=True)
         return record
+
+    def launch(self, region: str, name: str, plans: Sequence[Plan], *, dies_after: int, serve: bool = False) -> dict[str, Copies]:
+        """Start the containers of the variants that have a model, by variant."""
+
+        def failed(reason: str, _: bool) -> None:
+            self._resources.update(region, ENDPOINT, name, _failure=reason[:REASON_LIMIT])
+
+        return {
+            plan.name: self._hosting.launch(
+                self.owner(region, name, plan.name), dataclasses.replace(plan.definition, dies_after=dies_after),
+                on_failure=failed, serve=serve,
+            )
+            for plan in plans
+            if plan.definition is not None
+        }  # fmt: skip
 
     def describe(self, call: Call) -> Mapping[str, Any]:
         """The endpoint with its status of this moment."""
-        record = self.current(call.region, call.params["EndpointName"])
-        return {**record, "ProductionVariants": [_variant_summary(variant) for variant in record["_variants"]]}
+        region, record = call.region, self.current(call.region, call.params["EndpointName"])
+
+        def images(variant: Mapping[str, Any]) -> list[dict[str, Any]]:
+            container = self._hosting.get(self.owner(region, record["EndpointName"], variant["VariantName"]))
+            return [self._images.of(container, image) for image in variant.get("_images", ())]
+
+        return described(record, images)
 
     def list_rows(self, call: Call) -> Mapping[str, Any]:
         """The endpoints, filtered, sorted and paged."""
@@ -82,15 +99,16 @@ class Endpoints:
     def delete(self, call: Call) -> None:
         """Begin to delete; the endpoint is gone when its last process is. Refused in AWS's words where AWS refuses."""
         region, name = call.region, call.params["EndpointName"]
-        record = self.current(region, name)
-        if record["EndpointStatus"] in ("Creating", "Updating"):
-            raise AwsError("ValidationException", f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
-        if self._components(region, name):
-            text = f'Cannot delete endpoint "{record["EndpointArn"]}" while it hosts inference components. Delete them first.'
-            raise AwsError("ValidationException", text)
-        if record["EndpointStatus"] == "Deleting":
-            return
-        self._resources.update(region, ENDPOINT, name, _deleting=True)
+        with self.lock:
+            record = self.current(region, name)
+            if record["EndpointStatus"] in IN_PROGRESS:
+                raise AwsError("ValidationException", f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
+            if self.components(region, name):
+                text = f'Cannot delete endpoint "{record["EndpointArn"]}" while it hosts inference components. Delete them first.'
+                raise AwsError("ValidationException", text)
+            if record["EndpointStatus"] == "Deleting":
+                return
+            self._resources.update(region, ENDPOINT, name, _deleting=True)
         self._finish(region, record)
 
     def current(self, region: str, name: str) -> Record:
@@ -98,47 +116,48 @@ class Endpoints:
         return self._with_status(region, self._resources.find(region, ENDPOINT, name))
 
     def owner(self, region: str, endpoint: str, variant: str) -> Owner:
-        """Under which name the container of a variant is known."""
+        """Under which name the containers of a variant are known."""
         return (region, ENDPOINT.path, f"{endpoint}/{variant}")
 
+    def components(self, region: str, name: str) -> list[Record]:
+        """The records of the inference components on an endpoint."""
+        rows = self._resources.rows(region, INFERENCE_COMPONENT)
+        return [row for row in rows if row["EndpointName"] == name]
+
     def resume(self) -> None:
-        """After a restart: what was being deleted has no process left, so it is gone."""
+        """After a restart: what was being deleted has no process left, so it is gone; what was being updated is as it was before."""
         for region in self._resources.store.regions():
             for record in self._resources.rows(region, ENDPOINT):
+                name = record["EndpointName"]
                 if record.get("_deleting"):
-                    self._resources.remove(region, ENDPOINT, record["EndpointName"])
+                    self._resources.remove(region, ENDPOINT, name)
+                elif record.get("_update"):
+                    undone = "fleet" in record["_update"] or "variants" in record["_update"]
+                    reason = restart_reason(f"the update of endpoint {name}") if undone else None
+                    self._resources.update(region, ENDPOINT, name, _update=None, _update_failure=reason)
 
     def _finish(self, region: str, record: Record) -> None:
-        owners = [self.owner(region, record["EndpointName"], variant["VariantName"]) for variant in record["_variants"]]
-        live = [owner for owner in owners if self._hosting.get(owner) is not None]
+        name, seconds = record["EndpointName"], self._hosting.rehearsal.delay(Delay.ENDPOINT_DELETE)
+        owners = [self.owner(region, name, variant["VariantName"]) for variant in record["_variants"]]
+        live = [owner for owner in owners if self._hosting.copies(owner) is not None]
 
         def finish() -> None:
             for owner in live:
                 self._hosting.stop(owner)
-            self._resources.remove(region, ENDPOINT, record["EndpointName"])
+            if seconds and self._hosting.closing.wait(seconds):
+                return  # it is gone when the server starts again
+            self._resources.remove(region, ENDPOINT, name)
 
-        if live:
-            self._hosting.in_background(finish)
+        if live or seconds:
+            self._hosting.in_background(finish, name=f"delete endpoint {name}")
         else:
             finish()
 
-    def _start(self, region: str, record: Record, variant: Mapping[str, Any], model: Record) -> None:
-        name, variant_name = record["EndpointName"], variant["VariantName"]
-        container = model.get("PrimaryContainer") or model["Containers"][0]
-        seconds = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", _HEALTH_SECONDS)
-
-        def ended(dead: Container) -> None:
-            self._resources.update(region, ENDPOINT, name, _failure=dead.failure[:_REASON_LIMIT])
-
-        self._hosting.start(
-            self.owner(region, name, variant_name), container=container, health_seconds=float(seconds),
-            label=f"production variant {variant_name}", log_group=f"/aws/sagemaker/Endpoints/{name}",
-            log_stream=f"{variant_name}/local", on_end=ended,
-        )  # fmt: skip
-
-    def _components(self, region: str, name: str) -> list[Record]:
-        rows = self._resources.rows(region, INFERENCE_COMPONENT)
-        return [row for row in rows if row["EndpointName"] == name]
+    def _living(self, region: str) -> Iterator[Record]:
+        """The endpoints that hold instances: one that failed has none."""
+        for record in self._resources.rows(region, ENDPOINT):
+            if self._status(region, record)[0] != "Failed":
+                yield record
 
     def _with_status(self, region: str, record: Record) -> Record:
         status, reason = self._status(region, record)
@@ -147,30 +166,30 @@ class Endpoints:
     def _status(self, region: str, record: Record) -> tuple[str, str]:
         if record.get("_deleting"):
             return "Deleting", ""
+        if record.get("_update"):
+            return "Updating", ""
         if record.get("_failure"):
             return "Failed", record["_failure"]
-        reason = self._component_death(region, record)
-        if reason:
-            return "Failed", reason[:_REASON_LIMIT]
-        states = self._states(region, record)
-        if states and record["_boot"] != self._hosting.boot:
+        return doom(record) or self._living_status(region, record)
+
+    def _living_status(self, region: str, record: Record) -> tuple[str, str]:
+        modelled = [variant["VariantName"] for variant in record["_variants"] if "ModelName" in variant]
+        if modelled and record["_boot"] != self._hosting.boot:
             return "Failed", restart_reason(f"endpoint {record['EndpointName']}")
-        # Not there yet, or its reason is being written down this very moment: Creating, too.
-        return ("InService" if all(state is ContainerState.READY for state in states) else "Creating"), ""
+        copies = [self._hosting.copies(self.owner(region, record["EndpointName"], name)) for name in modelled]
+        reason = next((one.failure for one in copies if one and one.failure), "")
+        reason = reason or ("" if modelled else self._component_death(region, record))
+        if reason:
+            return "Failed", reason[:REASON_LIMIT]
+        if pending(record) or not all(one and one.serving for one in copies):
+            return "Creating", ""
+        return "InService", record.get("_update_failure") or ""
 
     def _component_death(self, region: str, record: Record) -> str:
         """Why an endpoint whose inference component served once no longer does, or nothing."""
-        for component in self._components(region, record["EndpointName"]):
-            name, reason = component["InferenceComponentName"], component.get("_failure", "")
-            lost = component["_boot"] != self._hosting.boot and not reason
+        for component in self.components(region, record["EndpointName"]):
+            name, reason = component["InferenceComponentName"], component.get("_failure") or ""
+            lost = component["_boot"] != self._hosting.boot and not reason and component.get("_copies", 1) > 0
             if component.get("_died") or lost:
                 return f"Inference component {name}: {reason or restart_reason(name)}"
         return ""
-
-    def _states(self, region: str, record: Record) -> list[ContainerState | None]:
-        states: list[ContainerState | None] = []
-        for variant in record["_variants"]:
-            if "ModelName" in variant:
-                container = self._hosting.get(self.owner(region, record["EndpointName"], variant["VariantName"]))
-                states.append(container.state if container else None)
-        return states

@@ -1,23 +1,31 @@
-"""Inference components: base components run a container, adapter components live in their base's container."""
+"""Inference components: base components run containers, adapter components live in their base's containers."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import shutil
+import dataclasses
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from pytest_mlcc.localaws.rehearsal.vocabulary import Delay
 from pytest_mlcc.localaws.runtime.container import Container, ContainerState
-from pytest_mlcc.localaws.services.sagemaker.clients import ArtifactError, Clients, unpack_archives
-from pytest_mlcc.localaws.services.sagemaker.endpoints import Endpoints, restart_reason
-from pytest_mlcc.localaws.services.sagemaker.hosting import Hosting, Owner
-from pytest_mlcc.localaws.services.sagemaker.resources import INFERENCE_COMPONENT, MODEL, Listing, Resources
+from pytest_mlcc.localaws.services.sagemaker.component_specifications import (
+    artifact_of,
+    chosen,
+    copies_of,
+    definition_of,
+    is_adapter,
+    shown,
+)
+from pytest_mlcc.localaws.services.sagemaker.endpoints import Endpoints
+from pytest_mlcc.localaws.services.sagemaker.fleet.adapters import FAILURES, Adapters
+from pytest_mlcc.localaws.services.sagemaker.fleet.copies import Copies
+from pytest_mlcc.localaws.services.sagemaker.fleet.definitions import Definition
+from pytest_mlcc.localaws.services.sagemaker.fleet.deployed_images import DeployedImages
+from pytest_mlcc.localaws.services.sagemaker.fleet.hosting import Hosting, Owner
+from pytest_mlcc.localaws.services.sagemaker.fleet.outcomes import REASON_LIMIT, doom, outcome, pending
+from pytest_mlcc.localaws.services.sagemaker.fleet.plans import restart_reason
+from pytest_mlcc.localaws.services.sagemaker.resources import INFERENCE_COMPONENT, Listing, Resources
 from pytest_mlcc.localaws.store import Record
 from pytest_mlcc.localaws.wire import AwsError, Call, Operation
 
@@ -27,37 +35,18 @@ _LISTING = Listing(
     key="InferenceComponents", name="InferenceComponentName", status="InferenceComponentStatus",
     equals={"EndpointNameEquals": "EndpointName", "VariantNameEquals": "VariantName"},
 )  # fmt: skip
-_REASON_LIMIT = 1024
-_HEALTH_SECONDS = 300.0
-_LONGEST_START = 120.0
-"""Seconds. A twin answers within one; a container that does not in two minutes never will, and can't be deleted before it failed."""
-_ADAPTER_SECONDS = 60.0
-
-
-@dataclass
-class _Adapter:
-    """An adapter in its base's container: the files on disk, and whether the container has taken it."""
-
-    files: Path
-    loaded: bool = False
-
-
-def _shown(specification: Mapping[str, Any]) -> dict[str, Any]:
-    """A Specification as Describe shows it: the image under ``DeployedImage``."""
-    container = dict(specification.get("Container", {}))
-    image = container.pop("Image", None)
-    if image:
-        container["DeployedImage"] = {"SpecifiedImage": image}
-    return {**specification, "Container": container} if container else dict(specification)
+_HOSTS_MODELS = "Inference Components are not supported in this Endpoint. Please make sure this endpoint can deploy inference components."
+_CREATE = "sagemaker:CreateInferenceComponent"
 
 
 class InferenceComponents:
     """Create, describe, list and delete inference components."""
 
-    def __init__(self, resources: Resources, *, hosting: Hosting, endpoints: Endpoints, clients: Clients) -> None:
-        self._resources, self._hosting, self._endpoints, self._clients = resources, hosting, endpoints, clients
-        self._lock = threading.RLock()  # a base can't go while an adapter is added to it
-        self._adapters: dict[Owner, _Adapter] = {}
+    def __init__(self, resources: Resources, *, hosting: Hosting, endpoints: Endpoints, adapters: Adapters) -> None:
+        self._resources, self._hosting, self._endpoints, self._adapters = resources, hosting, endpoints, adapters
+        self._images = DeployedImages(resources.context)
+        #: Held by whoever decides about a component by its status: a base can't go while an adapter is added to it.
+        self.lock = threading.RLock()
 
     def operations(self) -> dict[str, Operation]:
         """By AWS's names."""
@@ -69,31 +58,37 @@ class InferenceComponents:
         }
 
     def create(self, call: Call) -> Mapping[str, Any]:
-        """Start the container of a base component, or load an adapter into its base's; returns at once."""
-        endpoint = self._endpoints.current(call.region, call.params["EndpointName"])
-        if endpoint["EndpointStatus"] != "InService":
-            text = f'Cannot create an inference component on endpoint "{endpoint["EndpointArn"]}" in status {endpoint["EndpointStatus"]}.'
-            raise AwsError("ValidationException", text)
-        if any("ModelName" in variant for variant in endpoint["_variants"]):
-            text = f'Endpoint "{endpoint["EndpointArn"]}" hosts models and can not host inference components.'
-            raise AwsError("ValidationException", text)
-        specification = call.params.get("Specification")
-        if not specification:
-            raise AwsError("ValidationException", "Specification is required.")
-        with self._lock:
+        """Start the containers of a base component, or load an adapter into its base's; returns at once."""
+        with self._endpoints.lock, self.lock:
+            endpoint = self._endpoints.current(call.region, call.params["EndpointName"])
+            if endpoint["EndpointStatus"] != "InService":
+                status = endpoint["EndpointStatus"]
+                text = f'Cannot create an inference component on endpoint "{endpoint["EndpointArn"]}" in status {status}.'
+                raise AwsError("ValidationException", text)
+            if any("ModelName" in variant for variant in endpoint["_variants"]):
+                raise AwsError("ValidationException", _HOSTS_MODELS)
+            variant = _variant(call, endpoint)
+            specification = chosen(call.params, variant)
+            if not specification:
+                raise AwsError("ValidationException", "Specification is required.")
+            self._resources.refuse_duplicate(call.region, INFERENCE_COMPONENT, call.params["InferenceComponentName"])
             if "BaseInferenceComponentName" in specification:
                 return self._create_adapter(call, endpoint, specification)
-            return self._create_base(call, endpoint, specification)
+            return self._create_base(call, endpoint, variant["VariantName"], specification)
 
     def describe(self, call: Call) -> Mapping[str, Any]:
         """The component with its status of this moment."""
         record = self.current(call.region, call.params["InferenceComponentName"])
-        shown = {**record, "Specification": _shown(record["Specification"])}
-        if "BaseInferenceComponentName" in record["Specification"]:
-            return {**shown, "RuntimeConfig": None}
-        wanted = record.get("RuntimeConfig", {}).get("CopyCount", 1)
-        running = wanted if record["InferenceComponentStatus"] == "InService" else 0
-        return {**shown, "RuntimeConfig": {"DesiredCopyCount": wanted, "CurrentCopyCount": running}}
+        container = self.container(call.region, record)
+        image = record["Specification"].get("Container", {}).get("Image")
+        specification = shown(record["Specification"], self._images.of(container, image) if image else None)
+        several = [shown(one) for one in record.get("Specifications") or ()]
+        answer = {**record, "Specification": None if several else specification, "Specifications": several or None}
+        answer["LastDeploymentConfig"] = record.get("DeploymentConfig")
+        if is_adapter(record):
+            return {**answer, "RuntimeConfig": None}
+        desired = (record.get("_update") or {}).get("copies", copies_of(record))
+        return {**answer, "RuntimeConfig": {"DesiredCopyCount": desired, "CurrentCopyCount": self._running(call.region, record)}}
 
     def list_rows(self, call: Call) -> Mapping[str, Any]:
         """The components, filtered, sorted and paged."""
@@ -101,14 +96,14 @@ class InferenceComponents:
         return _LISTING.answer(call.params, rows)
 
     def delete(self, call: Call) -> None:
-        """Begin to delete; the component is gone when its process, or the adapter in its base, is."""
+        """Begin to delete; the component is gone when its processes are, or the adapter in its base's."""
         region, name = call.region, call.params["InferenceComponentName"]
-        with self._lock:
+        with self.lock:
             record = self.current(region, name)
             arn, status = record["InferenceComponentArn"], record["InferenceComponentStatus"]
-            if status == "Creating":
+            if status in ("Creating", "Updating"):
                 raise AwsError("ValidationException", f'Cannot update in-progress inference component "{arn}".')
-            if self._adapters_of(region, name):
+            if self.adapters_of(region, name):
                 text = (
                     f'Inference component "{arn}" is a base inference component for one or more associated '
                     "adapter inference components. Delete them first."
@@ -117,143 +112,123 @@ class InferenceComponents:
             if status == "Deleting":
                 return
             self._resources.update(region, INFERENCE_COMPONENT, name, _deleting=True)
-        self._hosting.in_background(lambda: self._finish(region, record))
+        self._hosting.in_background(lambda: self._finish(region, record), name=f"delete inference component {name}")
 
     def current(self, region: str, name: str) -> Record:
         """The record with its status and reason as they are now. Raises AwsError when it is missing."""
         return self._with_status(region, self._resources.find(region, INFERENCE_COMPONENT, name))
 
-    def container(self, region: str, record: Record) -> Container | None:
-        """The container that answers for a component: its own, or its base's."""
+    def copies(self, region: str, record: Record) -> Copies | None:
+        """What answers for a component: its own containers, or its base's."""
         base = record["Specification"].get("BaseInferenceComponentName")
-        return self._hosting.get((region, INFERENCE_COMPONENT.path, base or record["InferenceComponentName"]))
+        return self._hosting.copies(self.owner(region, base or record["InferenceComponentName"]))
+
+    def container(self, region: str, record: Record) -> Container | None:
+        """The first of them."""
+        copies = self.copies(region, record)
+        return next(iter(copies.containers), None) if copies else None
+
+    def owner(self, region: str, name: str) -> Owner:
+        """Under which name the containers of a base, or an adapter, are known."""
+        return (region, INFERENCE_COMPONENT.path, name)
+
+    def adapters_of(self, region: str, name: str) -> list[Record]:
+        """The adapters of a base."""
+        rows = self._resources.rows(region, INFERENCE_COMPONENT)
+        return [row for row in rows if row["Specification"].get("BaseInferenceComponentName") == name]
+
+    def launch(self, region: str, name: str, definition: Definition, *, copies: int, serve: bool = False) -> Copies:
+        """Start containers for a base. Where they can't serve, those that came up end, too: nobody is sent to them."""
+
+        def failed(reason: str, was_ready: bool) -> None:
+            self._resources.update(region, INFERENCE_COMPONENT, name, _failure=reason[:REASON_LIMIT], _died=was_ready)
+            serving = self._hosting.copies(self.owner(region, name))
+            left = [one for one in serving.containers if one.state is not ContainerState.FAILED] if serving else []
+            if left:
+                self._hosting.in_background(lambda: self._hosting.end(left), name=f"end the other copies of {name}")
+
+        return self._hosting.launch(self.owner(region, name), definition, copies=copies, on_failure=failed, serve=serve)
 
     def resume(self) -> None:
-        """After a restart: what was being deleted has no process left, so it is gone."""
+        """After a restart: what was being deleted has no process left, so it is gone; what was being updated is as it was before."""
         for region in self._resources.store.regions():
             for record in self._resources.rows(region, INFERENCE_COMPONENT):
+                name = record["InferenceComponentName"]
                 if record.get("_deleting"):
-                    self._resources.remove(region, INFERENCE_COMPONENT, record["InferenceComponentName"])
+                    self._resources.remove(region, INFERENCE_COMPONENT, name)
+                elif record.get("_update"):
+                    reason = restart_reason(f"the update of inference component {name}")
+                    self._resources.update(region, INFERENCE_COMPONENT, name, _update=None, _update_failure=reason)
 
     # --- base components -------------------------------------------------------------------------------------------
 
-    def _create_base(self, call: Call, endpoint: Record, specification: Mapping[str, Any]) -> Record:
-        definition = self._definition(call.region, specification)
-        variant = self._variant(call, endpoint)
+    def _create_base(self, call: Call, endpoint: Record, variant: str, specification: Mapping[str, Any]) -> Record:
+        region, name = call.region, call.params["InferenceComponentName"]
+        definition = definition_of(self._resources, region, name, variant, specification)
+        copies = call.params.get("RuntimeConfig", {}).get("CopyCount", 1)
+        if not copies:  # AWS: a component is scaled to zero later, never made so
+            raise AwsError("ValidationException", "Inference components copy count must be an integer larger than 0.")
+        decided = outcome(self._hosting.rehearsal, _CREATE, name, Delay.COMPONENT_CREATE)
         record = self._resources.create(
-            call, INFERENCE_COMPONENT, EndpointArn=endpoint["EndpointArn"], VariantName=variant, _boot=self._hosting.boot
-        )
-        name = record["InferenceComponentName"]
-        startup = specification.get("StartupParameters", {})
-
-        def ended(dead: Container) -> None:
-            failure = dead.failure[:_REASON_LIMIT]
-            self._resources.update(call.region, INFERENCE_COMPONENT, name, _failure=failure, _died=dead.was_ready)
-
-        self._hosting.start(
-            (call.region, INFERENCE_COMPONENT.path, name), container=definition, label=f"inference component {name}",
-            health_seconds=min(_LONGEST_START, float(startup.get("ContainerStartupHealthCheckTimeoutInSeconds", _HEALTH_SECONDS))),
-            log_group=f"/aws/sagemaker/InferenceComponents/{name}", log_stream=f"{variant}/local", on_end=ended,
+            call, INFERENCE_COMPONENT, EndpointArn=endpoint["EndpointArn"], VariantName=variant, Specification=specification,
+            _copies=copies, _boot=self._hosting.boot, **decided.members,
         )  # fmt: skip
+        if not decided.reason:
+            definition = dataclasses.replace(definition, dies_after=decided.dies_after)
+            self.launch(region, name, definition, copies=copies, serve=True)
         return record
 
-    def _definition(self, region: str, specification: Mapping[str, Any]) -> dict[str, Any]:
-        """What the component's container runs: its own image, or its model's, with the component's environment on top."""
-        own = specification.get("Container", {})
-        if "ModelName" in specification:
-            model = self._resources.find(region, MODEL, specification["ModelName"])
-            base = model.get("PrimaryContainer") or model["Containers"][0]
-        else:
-            base = {}
-        merged = {**base, **own, "Environment": {**base.get("Environment", {}), **own.get("Environment", {})}}
-        if not merged.get("Image"):
-            text = "Either ModelName or Container with an Image must be given in the Specification of a base inference component."
-            raise AwsError("ValidationException", text)
-        return merged
-
-    def _variant(self, call: Call, endpoint: Record) -> str:
-        names = [variant["VariantName"] for variant in endpoint["_variants"]]
-        asked: str = call.params.get("VariantName", names[0])
-        if asked not in names:
-            text = f'Could not find production variant "{asked}" on endpoint "{endpoint["EndpointArn"]}".'
-            raise AwsError("ValidationException", text)
-        return asked
+    def _running(self, region: str, record: Record) -> int:
+        copies = self._hosting.copies(self.owner(region, record["InferenceComponentName"]))
+        return len(copies.ready) if copies and record["InferenceComponentStatus"] in ("InService", "Updating") else 0
 
     # --- adapters --------------------------------------------------------------------------------------------------
 
     def _create_adapter(self, call: Call, endpoint: Record, specification: Mapping[str, Any]) -> Record:
-        base = self.current(call.region, specification["BaseInferenceComponentName"])
-        self._check_base(base, endpoint)
-        if "ArtifactUrl" not in specification.get("Container", {}):
-            raise AwsError("ValidationException", "Container.ArtifactUrl is required for an adapter inference component.")
+        region, name = call.region, call.params["InferenceComponentName"]
+        base = self.current(region, specification["BaseInferenceComponentName"])
+        _check_base(base, endpoint)
+        artifact_of(specification)
+        decided = outcome(self._hosting.rehearsal, _CREATE, name, Delay.ADAPTER_CREATE)
         record = self._resources.create(
-            call, INFERENCE_COMPONENT, EndpointArn=endpoint["EndpointArn"], VariantName=base["VariantName"], _boot=self._hosting.boot
-        )
-        owner = (call.region, INFERENCE_COMPONENT.path, record["InferenceComponentName"])
-        self._adapters[owner] = _Adapter(files=self._hosting.scratch(owner[2]))
-        self._hosting.in_background(lambda: self._load(owner, record))
+            call, INFERENCE_COMPONENT, EndpointArn=endpoint["EndpointArn"], VariantName=base["VariantName"], Specification=specification,
+            _boot=self._hosting.boot, **decided.members,
+        )  # fmt: skip
+        if not decided.reason:
+            self._adapters.register(self.owner(region, name))
+            self._hosting.in_background(lambda: self._load(region, record), name=f"load adapter {name}")
         return record
 
-    def _check_base(self, base: Record, endpoint: Record) -> None:
-        arn = base["InferenceComponentArn"]
-        if "BaseInferenceComponentName" in base["Specification"]:
-            text = f'Inference component "{arn}" is an adapter and can not be a base inference component.'
-        elif base["EndpointName"] != endpoint["EndpointName"]:
-            text = f'Inference component "{arn}" is not on endpoint "{endpoint["EndpointArn"]}".'
-        elif base["InferenceComponentStatus"] != "InService":
-            text = f'Base inference component "{arn}" must be InService; it is {base["InferenceComponentStatus"]}.'
-        else:
-            return
-        raise AwsError("ValidationException", text)
-
-    def _load(self, owner: Owner, record: Record) -> None:
-        adapter, container = self._adapters[owner], self.container(owner[0], record)
+    def _load(self, region: str, record: Record) -> None:
+        name, copies = record["InferenceComponentName"], self.copies(region, record)
         try:
             url = record["Specification"]["Container"]["ArtifactUrl"]
-            unpack_archives(self._clients.download(url, adapter.files, region=owner[0]))
-            if container is None:
-                raise ArtifactError("the container of the base inference component is gone")
-            body = json.dumps({"name": owner[2], "src": str(adapter.files)}).encode()
-            self._ask(container, "POST", "/adapters", body=body)
-            adapter.loaded = True
-        except (ArtifactError, OSError, http.client.HTTPException, BotoCoreError, ClientError) as error:
+            self._adapters.load(self.owner(region, name), url, copies.ready if copies else ())
+        except FAILURES as error:
             reason = f"Failed to load the adapter: {error or type(error).__name__}"
-            self._resources.update(owner[0], INFERENCE_COMPONENT, owner[2], _failure=reason[:_REASON_LIMIT])
+            self._resources.update(region, INFERENCE_COMPONENT, name, _failure=reason[:REASON_LIMIT])
 
-    def _ask(self, container: Container, method: str, path: str, *, body: bytes = b"", tolerated: int = 0) -> None:
-        headers = {"Content-Type": "application/json"}
-        answer = container.connections.request(method, path, headers=headers, body=body, timeout=_ADAPTER_SECONDS)
-        if answer.status >= 400 and answer.status != tolerated:
-            text = answer.body.decode(errors="replace")[:600]
-            raise ArtifactError(f"the container answered {method} {path} with {answer.status}: {text}")
-
-    def _adapters_of(self, region: str, name: str) -> list[Record]:
-        rows = self._resources.rows(region, INFERENCE_COMPONENT)
-        return [row for row in rows if row["Specification"].get("BaseInferenceComponentName") == name]
-
-    def _unload(self, owner: Owner, record: Record) -> None:
-        adapter, container = self._adapters.get(owner), self.container(owner[0], record)
-        if adapter is None:
-            return
-        if adapter.loaded and container is not None and container.state is ContainerState.READY:
-            try:
-                self._ask(container, "DELETE", f"/adapters/{owner[2]}", tolerated=404)  # 404: it is gone already
-            except (ArtifactError, OSError, http.client.HTTPException) as error:
-                reason = f"Failed to unload the adapter: {error}"[:_REASON_LIMIT]
-                self._resources.update(owner[0], INFERENCE_COMPONENT, owner[2], _deleting=False, _failure=reason)
-                raise
-        shutil.rmtree(adapter.files, ignore_errors=True)
-        self._adapters.pop(owner, None)
+    def _unload(self, region: str, record: Record) -> None:
+        name = record["InferenceComponentName"]
+        try:
+            self._adapters.unload(self.owner(region, name))
+        except FAILURES as error:
+            reason = f"Failed to unload the adapter: {error}"[:REASON_LIMIT]
+            self._resources.update(region, INFERENCE_COMPONENT, name, _deleting=False, _failure=reason)
+            raise
 
     # --- both ------------------------------------------------------------------------------------------------------
 
     def _finish(self, region: str, record: Record) -> None:
-        owner = (region, INFERENCE_COMPONENT.path, record["InferenceComponentName"])
-        if "BaseInferenceComponentName" in record["Specification"]:
-            self._unload(owner, record)
+        name, adapter = record["InferenceComponentName"], is_adapter(record)
+        if adapter:
+            self._unload(region, record)
         else:
-            self._hosting.stop(owner)
-        self._resources.remove(region, INFERENCE_COMPONENT, owner[2])
+            self._hosting.stop(self.owner(region, name))
+        seconds = self._hosting.rehearsal.delay(Delay.ADAPTER_DELETE if adapter else Delay.COMPONENT_DELETE)
+        if seconds and self._hosting.closing.wait(seconds):
+            return  # it is gone when the server starts again
+        self._resources.remove(region, INFERENCE_COMPONENT, name)
 
     def _with_status(self, region: str, record: Record) -> Record:
         status, reason = self._status(region, record)
@@ -262,16 +237,56 @@ class InferenceComponents:
     def _status(self, region: str, record: Record) -> tuple[str, str]:
         if record.get("_deleting"):
             return "Deleting", ""
+        if record.get("_update"):
+            return "Updating", ""
         if record.get("_failure"):
             return "Failed", record["_failure"]
-        name, base = record["InferenceComponentName"], record["Specification"].get("BaseInferenceComponentName")
+        doomed = doom(record)
+        if doomed:
+            return doomed
+        status, reason = self._adapter_status(region, record) if is_adapter(record) else self._base_status(region, record)
+        return ("Creating", "") if status == "InService" and pending(record) else (status, reason)
+
+    def _base_status(self, region: str, record: Record) -> tuple[str, str]:
+        name, explained = record["InferenceComponentName"], record.get("_update_failure") or ""
+        if not copies_of(record):
+            return "InService", explained
         if record["_boot"] != self._hosting.boot:
-            return "Failed", restart_reason(f"inference component {base or name}")
-        container = self.container(region, record)
-        ready = container is not None and container.state is ContainerState.READY
-        if base is None:
-            return ("InService" if ready else "Creating"), ""  # not there yet, or its failure is being written down
-        if container is not None and not ready:
-            return "Failed", f"Base inference component {base}: {container.failure}"[:_REASON_LIMIT]
-        adapter = self._adapters.get((region, INFERENCE_COMPONENT.path, name))
-        return ("InService" if adapter and adapter.loaded else "Creating"), ""
+            return "Failed", restart_reason(f"inference component {name}")
+        copies = self._hosting.copies(self.owner(region, name))
+        if copies and copies.failure:
+            return "Failed", copies.failure[:REASON_LIMIT]
+        return ("InService", explained) if copies and copies.serving else ("Creating", "")
+
+    def _adapter_status(self, region: str, record: Record) -> tuple[str, str]:
+        name, base = record["InferenceComponentName"], record["Specification"]["BaseInferenceComponentName"]
+        if record["_boot"] != self._hosting.boot:
+            return "Failed", restart_reason(f"inference component {base}")
+        copies = self.copies(region, record)
+        if copies and copies.failure:
+            return "Failed", f"Base inference component {base}: {copies.failure}"[:REASON_LIMIT]
+        loaded = self._adapters.loaded(self.owner(region, name))
+        return ("InService", record.get("_update_failure") or "") if loaded else ("Creating", "")
+
+
+def _variant(call: Call, endpoint: Record) -> Mapping[str, Any]:
+    variants = {variant["VariantName"]: variant for variant in endpoint["_variants"]}
+    asked = call.params.get("VariantName", next(iter(variants)))
+    if asked not in variants:
+        text = f'Could not find production variant "{asked}" on endpoint "{endpoint["EndpointArn"]}".'
+        raise AwsError("ValidationException", text)
+    found: Mapping[str, Any] = variants[asked]
+    return found
+
+
+def _check_base(base: Record, endpoint: Record) -> None:
+    arn = base["InferenceComponentArn"]
+    if is_adapter(base):
+        text = f'Inference component "{arn}" is an adapter and can not be a base inference component.'
+    elif base["EndpointName"] != endpoint["EndpointName"]:
+        text = f'Inference component "{arn}" is not on endpoint "{endpoint["EndpointArn"]}".'
+    elif base["InferenceComponentStatus"] != "InService":
+        text = f'Base inference component "{arn}" must be InService; it is {base["InferenceComponentStatus"]}.'
+    else:
+        return
+    raise AwsError("ValidationException", text)

@@ -101,10 +101,18 @@ class Resources:
         try:
             self.store.add(region, kind.path, name, record)
         except DuplicateRecordError:
-            text = kind.duplicate.format(label=kind.label, arn=record[kind.arn])
-            raise AwsError(kind.duplicate_code, text) from None
+            raise self._duplicate(kind, record[kind.arn]) from None
         self.set_tags(region, record[kind.arn], tags)
         return record
+
+    def refuse_duplicate(self, region: str, kind: Kind, name: str) -> None:
+        """Raise AwsError where the name is taken, for who has more to do before the resource is kept."""
+        if self.store.get(region, kind.path, name) is not None:
+            raise self._duplicate(kind, self.arn(region, kind, name))
+
+    @staticmethod
+    def _duplicate(kind: Kind, arn: str) -> AwsError:
+        return AwsError(kind.duplicate_code, kind.duplicate.format(label=kind.label, arn=arn))
 
     def find(self, region: str, kind: Kind, name: str) -> Record:
         """The resource; AwsError in AWS's words when there is none. ``name`` may be its ARN where AWS takes one."""

@@ -12,6 +12,8 @@ __all__ = ["LIMIT", "as_list", "checked"]
 LIMIT = 50
 """Tags of one resource."""
 _RESERVED = "aws:"
+_OF_STACKS = "aws:cloudformation:"
+"""What AWS itself puts on the resources of a stack; stacks come through the same door as clients here, so these pass."""
 _SIGNS = frozenset("_.:/=+-@")
 
 
@@ -21,7 +23,8 @@ def checked(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
     if len(set(keys)) != len(keys):
         raise AwsError("ValidationException", "Duplicate tag keys found. Please note that Tag keys are case insensitive.")
     for tag in tags:
-        if tag["Key"].lower().startswith(_RESERVED):
+        key = tag["Key"].lower()
+        if key.startswith(_RESERVED) and not key.startswith(_OF_STACKS):
             raise AwsError("ValidationException", f"Tag keys starting with '{_RESERVED}' are reserved for system use: {tag['Key']}")
         if not all(map(_allowed, tag["Key"] + tag["Value"])):
             pattern = r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$"

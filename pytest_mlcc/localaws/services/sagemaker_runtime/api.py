@@ -88,7 +88,9 @@ class _Invocations:
         attributes = returned_headers(reply.headers)["CustomAttributes"]
         if attributes is not None:
             headers["x-amzn-sagemaker-custom-attributes"] = attributes
-        return Response(headers, streamed(reply, deadline=deadline, done=target.container.answered))
+        return Response(
+            headers, streamed(reply, deadline=deadline, done=target.answered)
+        )  # keeps the target, and so its container, for as long as it streams
 
     def async_config(self, call: Call) -> Mapping[str, Any]:
         """How the endpoint answers asynchronously. Raises AwsError for one that does not."""
