@@ -10,7 +10,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help ci containers test coverage oldest lint bench clean
+.PHONY: help ci containers test coverage oldest lint bench parity clean
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -54,8 +54,18 @@ lint: $(READY) ## ruff, mypy --strict, import-linter
 containers: ## Install podman (Debian and Ubuntu, as root), for images that need a container engine
 	@.ci/containers
 
-bench: $(READY) ## Print where the time goes, as ratios against baselines of the same run
-	@$(BIN)/python tests_e2e/benchmarks
+# The baseline of the local AWS's latency, in an environment of its own: moto wants another boto3 than we do.
+MOTO := .venv-bench/bin/moto_server
+$(MOTO):
+	@echo "==> making .venv-bench (once; ten seconds)"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check 'moto[dynamodb,sagemaker]==5.2.5' flask==3.1.3 flask-cors==6.0.5
+
+bench: $(READY) $(MOTO) ## Print where the time goes, as ratios against baselines of the same run
+	@PYTHONPATH=tests_e2e/shared MOTO_SERVER=$(MOTO) $(BIN)/python tests_e2e/benchmarks $(PARTS)
+
+parity: $(READY) ## Run unmodified clients against the local AWS and write docs/parity.md, what it answers to whom
+	@$(BIN)/python tests_e2e/shared/parity.py
 
 clean: ## Forget the local AWS, its state and all caches (not the virtual environment)
 	@test ! -x $(BIN)/mlcc || $(BIN)/mlcc local down

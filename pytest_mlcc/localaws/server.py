@@ -37,11 +37,11 @@ from pytest_mlcc.localaws.hosted import TARGET_PREFIXES, hosted_services, planes
 from pytest_mlcc.localaws.rehearsal.director import Director, RehearsalTakenError
 from pytest_mlcc.localaws.rehearsal.rehearsal import Rehearsal
 from pytest_mlcc.localaws.runtime.choice import RuntimeChoice
+from pytest_mlcc.localaws.serving import bind, serve
 from pytest_mlcc.localaws.unserved import Unserved
 
 __all__ = ["Server", "main"]
 
-_BACKLOG = 512
 _HOLDER_CHECK_SECONDS = 0.25
 _CLOSE_SECONDS = 5.0
 _ENGINE_STOP_SECONDS = 0.3
@@ -77,14 +77,6 @@ class Server:
 
     async def run(self, ready: int) -> None:
         """Serve until a stop is asked for or the last holder is gone; write to ``ready`` once seeded."""
-        from hypercorn.asyncio import serve
-        from hypercorn.config import Config
-
-        config = Config()
-        config.bind = [f"fd://{self._bound.fileno()}"]
-        config.loglevel, config.graceful_timeout, config.keep_alive_timeout = "WARNING", 1.0, 75
-        config.backlog = _BACKLOG
-        config.h11_max_incomplete_size = 1 << 18
         application: Any = front(
             self._application, admin=self._admin(), changed=self._note_change,
             rehearsal=self._rehearsal, unserved=self._unserved, account=self.account,
@@ -92,7 +84,7 @@ class Server:
         if self._recorder is not None:
             application = recording.Door(application, self._recorder, ours=frozenset(self.services))
         tasks = [asyncio.create_task(work) for work in (self._saver.run(), self._watch_holders(), self._begin(ready))]
-        await serve(application, config, shutdown_trigger=self._stop.wait)
+        await serve(application, self._bound, until=self._stop.wait)
         for task in tasks:
             task.cancel()
         await self._end()
@@ -324,8 +316,7 @@ def _own_state(state_dir: Path) -> int:
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    bound = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
-    bound.setblocking(False)
+    bound = bind()
     server = Server(
         state_dir=options.state_dir,
         region=options.region,

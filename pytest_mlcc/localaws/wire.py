@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
+from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
-from botocore.session import get_session
 
 from pytest_mlcc.localaws.constraints import broken_rules
 
@@ -96,7 +96,8 @@ class _Stateful(Protocol):
 @functools.cache
 def service_model(name: str) -> ServiceModel:
     """botocore's model of a service, loaded once (about 0.25 s for the biggest)."""
-    return get_session().get_service_model(name)
+    # the loader alone: a session would set itself up first, which takes longer than reading a small model
+    return ServiceModel(Loader().load_service_model(name, "service-2"), service_name=name)
 
 
 # --- JSON values -> Python values and back -------------------------------------------------------------------------

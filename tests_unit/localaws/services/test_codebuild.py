@@ -124,8 +124,8 @@ def test_a_failing_command_fails_the_build_and_names_itself(local_aws: Any, run:
 
 
 def test_commands_run_under_sh_until_the_buildspec_asks_for_bash(local_aws: Any, run: Runner) -> None:
-    """As on AWS: a bashism that passed here would fail there. What one command exports reaches the next under either shell."""
-    spec = _spec(build=["export WORD='a b'", "cd /tmp", 'echo "$WORD in $PWD"', "[[ $WORD == 'a b' ]]"])
+    """As on AWS: a bashism that passed here would fail there. What one command sets reaches the next under either shell."""
+    spec = _spec(pre_build="WORD='a b'", build=["cd /tmp", 'echo "$WORD in $PWD"', "[[ $WORD == 'a b' ]]"])
     build = run(buildspecOverride=spec)
     assert build["buildStatus"] == "FAILED"
     assert "a b in /tmp" in _log(local_aws, build)

@@ -13,6 +13,10 @@ from pytest_mlcc.localaws.services.codebuild.process import BuildProcess
 __all__ = ["CommandFailedError", "Shell"]
 
 _LINES_HEARD = 500
+_READ_ONLY = "^(BASH[A-Z_]*|EUID|PPID|SHELLOPTS|UID)="
+"""Where ``sh`` is a bash, reading one of these again would end it."""
+_KEEP = {"bash": "declare -p; declare -f", "sh": f"set | grep -vE '{_READ_ONLY}'; export -p"}
+"""What each shell writes down of its state, exported or not."""
 
 
 class CommandFailedError(Exception):
@@ -30,7 +34,7 @@ class CommandFailedError(Exception):
 class Shell:
     """Commands of ``program`` (``bash`` or ``sh``) run in ``cwd`` with ``variables``.
 
-    What they export and where they go reaches the next where ``keeps_state``. ``process`` raises OutOfTimeError and
+    What they set and where they go reaches the next where ``keeps_state``. ``process`` raises OutOfTimeError and
     StoppedError out of every method.
     """
 
@@ -60,7 +64,7 @@ class Shell:
 
     def _one(self, command: str) -> int:
         """Run one command; it leaves its exported variables and its directory in a file that the next one reads first."""
-        keep = f"export -p > {shlex.quote(str(self._state))}; pwd > {shlex.quote(str(self._place))}"
+        keep = f"{{ {_KEEP[self._program]}; }} > {shlex.quote(str(self._state))}; pwd > {shlex.quote(str(self._place))}"
         again = f"export CODEBUILD_BUILD_SUCCEEDING={self.variables['CODEBUILD_BUILD_SUCCEEDING']}"
         load = self._load() if self._keeps_state else ""
         script = f"{load}{again}\n__mlcc_keep() {{ __mlcc_code=$?; {keep}; exit $__mlcc_code; }}\ntrap __mlcc_keep EXIT\n{command}"
