@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import tempfile
@@ -44,6 +45,9 @@ class Sdk:
         from sagemaker.core.utils.utils import SageMakerClient
 
         SageMakerClient(session=self.session(self._aws.region).boto_session, region_name=self._aws.region)
+        # Some hundred thousand objects that live as long as the process: the collector need not look at them again, least of
+        # all five times at the end, where pytest searches for what could not be raised.
+        gc.freeze()
 
     def load(self) -> None:
         """Import what fine-tuning needs. Other threads that want it meanwhile wait for the same import."""
