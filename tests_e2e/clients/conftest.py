@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,7 +98,16 @@ def account(request: pytest.FixtureRequest, running: tuple[launch.LocalAws, Path
     local, project = running
     with pinned(local.endpoint_url, local.region, local.account), pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_SDK_UA_APP_ID", request.module.CLIENT)
+        _forget_clients()
         yield Account(local.endpoint_url, local.account, local.region, *_pushed, project)
+        _forget_clients()
+
+
+def _forget_clients() -> None:
+    """The SDK keeps the first client of a process for everybody; another test of this process may have made it for its own server."""
+    made = sys.modules.get("sagemaker.core.utils.utils")
+    if made is not None:
+        type(made.SageMakerClient)._instances.clear()
 
 
 @pytest.fixture
