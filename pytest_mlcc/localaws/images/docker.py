@@ -194,9 +194,14 @@ def _tag(options: argparse.Namespace) -> None:
     store.tag(_required(store, options.source), Reference.parse(options.target))
 
 
+_FIELDS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
+"""What ``docker images --format`` may name."""
+
+
 def _images_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("-q", "--quiet", action="store_true")
     command.add_argument("--no-trunc", action="store_true")
+    command.add_argument("--format")
     command.add_argument("name", nargs="?")
 
 
@@ -211,6 +216,10 @@ def _images(options: argparse.Namespace) -> None:
     rows += [row for row in engine.listed() if options.name in (None, row[0], f"{row[0]}:{row[1]}")] if engine else []
     if options.quiet:
         _say("\n".join(dict.fromkeys(row[2] for row in rows)))
+        return
+    if options.format is not None:
+        for row in rows:
+            _say(_formatted(options.format, dict(zip(_FIELDS, row, strict=True))))
         return
     for row in [("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), *rows]:
         _say("   ".join(row))

@@ -101,10 +101,11 @@ class EngineImages:
         return sorted(name for name in listed if name.rpartition(":")[0] == repository)
 
     def listed(self) -> list[tuple[str, str, str, str, str]]:
-        """Name, tag, short id, age and size, as ``docker images`` shows them."""
+        """Name, tag, short id, age and size, as ``docker images`` shows them: of images for ECR, and of those without a registry."""
         form = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
         rows = [line.split("\t") for line in self.engine.ask("images", "--format", form).splitlines()]
-        return [(row[0], row[1], row[2], row[3], row[4]) for row in rows if ecr_region(row[0].partition("/")[0])]
+        names = [row[0].removeprefix("localhost/") for row in rows]  # so podman calls what was named without a registry
+        return [(name, row[1], row[2], row[3], row[4]) for name, row in zip(names, rows, strict=True) if _is_builds(name)]
 
     def push(self, reference: Reference) -> str:
         """Push to the local ECR; the manifest's digest there. Raises EngineError."""
@@ -153,3 +154,9 @@ class EngineImages:
 
     def _noted(self) -> dict[str, str]:
         return dict(json.loads(self._notes.read_text())) if self._notes.exists() else {}
+
+
+def _is_builds(name: str) -> bool:
+    """Whether builds give such names: of ECR, or of no registry. Others are the engine's own, such as fetched bases."""
+    host, slash, _ = name.partition("/")
+    return bool(ecr_region(host)) or (not (slash and ("." in host or ":" in host)) and name != "<none>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -81,6 +82,17 @@ def test_an_unknown_model_ends_with_code_1_and_the_one_meant(engine, cache: Path
 def test_a_socket_nobody_listens_on_is_an_error_not_a_slow_start(tmp_path: Path) -> None:
     ended = _run("--model", "Qwen/Qwen3-4B", MLCC_ENGINE_SOCKET=str(tmp_path / "none"))
     assert (ended.returncode, "No engine listens" in ended.stderr) == (1, True)
+
+
+def test_sagemakers_port_is_the_one_that_this_container_was_told(container) -> None:
+    """Entry points name 8080 without asking; on one machine that can't be everybody's."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _, log = container("--port", "8080", SAGEMAKER_BIND_TO_PORT=str(port))
+    assert f"127.0.0.1:{port}" in log.read_text()
+    _, other = container("--port", "0", SAGEMAKER_BIND_TO_PORT=str(port))
+    assert f"127.0.0.1:{port}" not in other.read_text()
 
 
 def test_sigterm_reaches_the_server_and_its_code_comes_back(container) -> None:

@@ -151,6 +151,8 @@ def test_images_and_inspect_show_what_is_here(shell: Shell) -> None:
     lines = shell.ok("docker images").splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["app", "1"], ["app", "2"]]
     assert len(shell.ok("docker images -q app").split()) == 1
+    assert shell.ok("docker images --format '{{.Repository}}:{{.Tag}}'").split() == ["app:1", "app:2"]
+    assert shell.ok("docker images app:1 --format '{{.ID}} {{.Size}}'").split()[0] == shell.ok("docker images -q app").strip()
     document = json.loads(shell.ok("docker inspect app:1"))[0]
     assert document["Config"]["Cmd"] == ["/usr/bin/serve"]
     assert shell.ok("docker inspect -f '{{.Os}}/{{.Architecture}} {{json .Config.Env}}' app:1").startswith('linux/amd64 ["PATH=')

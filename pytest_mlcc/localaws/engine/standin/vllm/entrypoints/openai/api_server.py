@@ -17,6 +17,8 @@ from typing import Any
 
 __all__ = ["main"]
 
+_SAGEMAKERS_PORT = 8080
+
 
 def _parser() -> argparse.ArgumentParser:
     """vLLM's options that a container of ours may pass. Those about GPUs are checked and have no effect on a CPU."""
@@ -76,6 +78,14 @@ def _engines_path(path: str) -> str:
     return str(resolved)
 
 
+def _own_port(asked: int) -> int:
+    """The port to bind. SageMaker's own, 8080, is a container's alone on AWS; here all share this machine, and each is told another.
+
+    An entry point may name 8080 without asking. Any other port is bound as it says, and SageMaker's ping finds nobody, as on AWS.
+    """
+    return int(os.environ.get("SAGEMAKER_BIND_TO_PORT", asked)) if asked == _SAGEMAKERS_PORT else asked
+
+
 def _options(given: argparse.Namespace) -> dict[str, Any]:
     """The engine's options for ``serve``. Paths are absolute: the child doesn't share this working directory."""
     from pytest_mlcc.localaws.engine.launch import CACHE_VARIABLE, RUNTIME_LORA_VARIABLE
@@ -84,7 +94,7 @@ def _options(given: argparse.Namespace) -> dict[str, Any]:
     options = {
         "model": model,
         "served_name": given.served_model_name or given.model,
-        "port": given.port,
+        "port": _own_port(given.port),
         "max_model_len": given.max_model_len,
         "max_lora_rank": given.max_lora_rank,
         "enable_lora": given.enable_lora,
