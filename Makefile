@@ -10,7 +10,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help ci containers test coverage oldest lint bench parity clean
+.PHONY: help ci mcc engine containers test coverage oldest lint bench parity clean
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,20 @@ $(READY): pyproject.toml constraints.txt
 ci: $(READY) ## Take the 11 models of the ci tier through their whole lifecycle on the local AWS
 	@echo "==> pytest -m ci -n $(WORKERS)"
 	@$(BIN)/python -m pytest -m ci -n $(WORKERS) --junitxml=reports/junit.xml --json-report --json-report-file=reports/report.json
+
+# One model by docker on this machine, one with a licence by CodeBuild; scripts, Dockerfile and containers are the real ones.
+mcc: engine $(READY) ## Take two models through the scripts of the real generator (needs podman or docker)
+	@echo "==> mlcc setup mcc"
+	@$(BIN)/mlcc setup mcc
+	@echo "==> pytest --mlcc-entry rt-qwen3-06b --mlcc-driver scripts"
+	@$(BIN)/python -m pytest --mlcc-entry rt-qwen3-06b --mlcc-driver scripts
+	@echo "==> pytest --mlcc-entry rt-llama-32-1b --mlcc-driver scripts --mlcc-build-strategy codebuild-submit"
+	@$(BIN)/python -m pytest --mlcc-entry rt-llama-32-1b --mlcc-driver scripts --mlcc-build-strategy codebuild-submit
+
+engine:
+	@command -v podman docker >/dev/null || { \
+	    echo "make mcc: builds and runs real containers, and neither podman nor docker is here." >&2; \
+	    echo "Install one: 'sudo make containers' (Debian, Ubuntu), or your system's package 'podman'." >&2; exit 1; }
 
 TESTS := tests_unit tests_e2e --ignore=tests_e2e/test_lifecycle.py
 

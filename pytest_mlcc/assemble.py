@@ -30,10 +30,11 @@ from pytest_mlcc.results.table import Table
 
 if TYPE_CHECKING:
     from pytest_mlcc.drivers.native.driver import Native
+    from pytest_mlcc.drivers.scripts import Scripts
     from pytest_mlcc.localaws.rehearsal.scenario import Scenario
     from pytest_mlcc.settings import Settings
 
-__all__ = ["AwsSite", "connect", "driver", "rehearsal_of", "rehearsal_told", "site", "summary_of"]
+__all__ = ["AwsSite", "check_tools", "connect", "driver", "rehearsal_of", "rehearsal_told", "site", "summary_of"]
 
 LOCAL = "local"
 _OWNER = "owner"
@@ -78,19 +79,48 @@ def rehearsal_told(settings: Settings, project: Path) -> str:
     return wanted
 
 
-def driver(plan: Blueprint, aws: Aws | None = None, *, hf_token: str | None = None) -> Native:
+def driver(plan: Blueprint, aws: Aws | None = None, *, hf_token: str | None = None) -> Native | Scripts:
     """Who carries stages out. Without ``aws`` it can only tell its steps, as for a dry run.
 
     A licence is accepted only by the user's word; the twins of the local AWS have none.
     """
+    settings = plan.settings
+    local = settings.target == LOCAL
+    aws = aws or _unasked(plan)
+    if settings.driver == "scripts":
+        return _scripts(plan, aws)
     from pytest_mlcc.drivers.native.driver import Native
     from pytest_mlcc.drivers.native.work import Options
 
-    settings = plan.settings
-    local = settings.target == LOCAL
-    aws = aws or Aws(settings.target, settings.region, "http://127.0.0.1" if local else None)
     options = Options(role=settings.role, build_role=settings.build_role, mlflow_arn=settings.mlflow_arn, hf_token=hf_token)
     return Native(aws, accept_eula=lambda _: local or settings.accept_eula, options=options)
+
+
+def check_tools(plan: Blueprint) -> None:
+    """Return where the driver finds every tool that it calls. Raises ConfigurationError with all that are missing, and what gets each."""
+    if plan.settings.driver == "scripts":
+        _scripts(plan, _unasked(plan)).ready()
+
+
+def _unasked(plan: Blueprint) -> Aws:
+    """The AWS of a plan, for what asks it nothing."""
+    return Aws(plan.settings.target, plan.settings.region, "http://127.0.0.1" if plan.settings.target == LOCAL else None)
+
+
+def _scripts(plan: Blueprint, aws: Aws) -> Scripts:
+    """The driver of a generated project's own scripts; a role that nobody chose is left to the user's own profile."""
+    from pytest_mlcc.drivers.scripts import ScriptOptions, Scripts, Strategy
+    from pytest_mlcc.settings import Source
+
+    settings = plan.settings
+    options = ScriptOptions(
+        project=plan.project,
+        strategy=Strategy(settings.build_strategy),
+        role=None if settings.sources["role"] is Source.DEFAULT else settings.role,
+        hf_token_secret=settings.hf_token_secret,
+        mlflow_arn=settings.mlflow_arn,
+    )
+    return Scripts(aws, accept_eula=lambda _: aws.target == LOCAL or settings.accept_eula, options=options)
 
 
 def site(plan: Blueprint) -> AwsSite:
@@ -118,7 +148,7 @@ def _has_died(run_dir: Path) -> bool:
     return owner.exists() and not Holder.parse(owner.read_text(encoding="utf-8")).alive
 
 
-def _warm_up(carrier: Native) -> None:
+def _warm_up(carrier: Native | Scripts) -> None:
     """What goes wrong here is not the fault of the stage that runs meanwhile; the one that needs the imports tries again and says why."""
     with suppress(Exception):
         carrier.warm_up()

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pytest_mlcc.errors import ConfigurationError, Problem
 
-__all__ = ["OPTIONS", "Option", "Settings", "Source", "read"]
+__all__ = ["DRIVERS", "OPTIONS", "Option", "Settings", "Source", "read"]
 
 
 class Source(StrEnum):
@@ -64,6 +65,9 @@ class Option:
         return [f"{self.flag}={one}" for one in values]
 
 
+DRIVERS: Mapping[str, str] = MappingProxyType({"local": "native", "aws": "scripts"})
+"""The driver that each target has where nobody chose one: on AWS, what users of the generated projects run."""
+
 OPTIONS: tuple[Option, ...] = (
     Option("catalog", "Catalog of models to take through their lifecycle (JSON).", "path", metavar="FILE"),
     Option(
@@ -74,9 +78,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "driver",
-        "Who carries a stage out: 'native' (boto3 and the sagemaker SDK).",
-        default="native",
-        choices=("native",),
+        "Who carries a stage out: 'native' (boto3 and the sagemaker SDK) or 'scripts' (a generated project's own do/* scripts). "
+        "Default: native on the local AWS, scripts on AWS.",
+        choices=("native", "scripts"),
     ),
     Option("entry", "Run exactly this catalog entry (may be given again); unlike -k, never a substring.", "list", metavar="ID"),
     Option("stage", "Run exactly this stage (may be given again) and the stages it needs.", "list", metavar="STAGE"),
@@ -132,6 +136,12 @@ OPTIONS: tuple[Option, ...] = (
         default="auto",
         choices=("auto", "process", "container"),
     ),
+    Option(
+        "build_strategy",
+        "Where the scripts driver builds: 'docker-in-docker' (do/build and do/push, on this machine) or 'codebuild-submit' (do/submit).",
+        default="docker-in-docker",
+        choices=("docker-in-docker", "codebuild-submit"),
+    ),
     Option("table", "DynamoDB table of records.", default="mlcc-ci-table", metavar="NAME"),
     Option("history_table", "DynamoDB table of history.", default="mlcc-ci-history", metavar="NAME"),
     Option("owner", "Owner written into the tags of everything created (default: the user's name).", metavar="NAME"),
@@ -162,6 +172,7 @@ class Settings:
     time_scale: float
     faults: Path | None
     runtime: str
+    build_strategy: str
     table: str
     history_table: str
     owner: str | None
@@ -174,8 +185,9 @@ class Settings:
         return [word for option in chosen for word in option.words(getattr(self, option.name))]
 
     def shown(self, name: str) -> str:
-        """A value with its source, for the report header: ``local (default)``."""
-        return f"{getattr(self, name)} ({self.sources[name]})"
+        """A value with its source, for the report header: ``local (default)``, ``native (default for local)``."""
+        depends = f" for {self.target}" if name == "driver" and self.sources[name] is Source.DEFAULT else ""
+        return f"{getattr(self, name)} ({self.sources[name]}{depends})"
 
 
 def read(
@@ -202,6 +214,8 @@ def read(
             values[option.name] = _convert(option, raw, base if source is Source.INI else Path.cwd())
         except ValueError as error:
             problems.append(Problem(_place(option, source), str(error)))
+    if not problems and sources["driver"] is Source.DEFAULT:
+        values["driver"] = DRIVERS[values["target"]]
     if not problems and values["target"] == "aws":
         problems = list(_rehearsed_on_aws(values, sources))
     if problems:
@@ -218,7 +232,12 @@ def _rehearsed_on_aws(values: Mapping[str, Any], sources: Mapping[str, Source]) 
 
 
 # Variables that children of a run read; not options of a user.
-_INTERNAL = frozenset({"MLCC_ENGINE_SOCKET", "MLCC_PINNED_ENDPOINT", "MLCC_PLACES", "MLCC_RECORD_CALLS", "MLCC_ROOTFS", "MLCC_TWINS_DIR"})
+_INTERNAL = frozenset(
+    {
+        "MLCC_ENGINE_SOCKET", "MLCC_PINNED_ENDPOINT", "MLCC_PLACES", "MLCC_RECORD_CALLS", "MLCC_ROOTFS", "MLCC_SKIP_SECRET_DISCOVERY",
+        "MLCC_SLEEP_SCALE", "MLCC_TWINS_DIR",
+    }
+)  # fmt: skip
 
 
 def _is_known(name: str) -> bool:

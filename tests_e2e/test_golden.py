@@ -72,7 +72,7 @@ def test_every_stage_passes_and_the_run_says_so(seen) -> None:
 
 def test_the_header_says_where_it_runs_and_why(seen) -> None:
     output = seen.runs[0].output
-    assert "mlcc: target local (default), driver native (default), run " + seen.runs[0].run_id in output
+    assert "mlcc: target local (default), driver native (default for local), run " + seen.runs[0].run_id in output
     assert "mlcc: catalog catalog.json (ini): 1 entry (ci 1)" in output
     assert "no AWS account is touched" in output
     assert "entry points run as processes on this machine's Python" in output

@@ -20,6 +20,12 @@ def test_the_default_target_is_local() -> None:
     assert settings().sources["target"] is Source.DEFAULT
 
 
+def test_the_driver_depends_on_the_target_unless_somebody_chose_one() -> None:
+    assert settings().shown("driver") == "native (default for local)"
+    assert settings(flags={"target": "aws"}).shown("driver") == "scripts (default for aws)"
+    assert settings(flags={"target": "aws"}, ini={"mlcc_driver": "native"}).shown("driver") == "native (ini)"
+
+
 def test_the_command_line_beats_the_environment_which_beats_the_ini() -> None:
     ini = {"mlcc_table": "from-ini"}
     assert settings(ini=ini).shown("table") == "from-ini (ini)"

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
+from pytest_mlcc.aws.by_scripts import DATA, JOBS
 from pytest_mlcc.aws.errors import code_of, is_busy, is_missing, is_passing, translated
+from pytest_mlcc.aws.families import with_families
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.aws.wait import Deadline
 from pytest_mlcc.errors import StageError
@@ -264,21 +266,23 @@ def _build_remove(aws: Aws, region: str, name: str) -> None:
         aws.client("codebuild", region).stop_build(id=build["id"])
 
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        "codebuild-build": Kind(_build_state, _build_remove),  # named <project>:<id>, or <project>/<image tag> before it has an id
-        "training-job": Kind(_training_state, _training_remove),
-        "inference-component": Kind(_component_state, _component_remove),
-        "endpoint": Kind(_endpoint_state, _endpoint_remove),
-        "endpoint-config": Kind(_config_state, _config_remove),
-        "model": Kind(_model_state, _model_remove),
-        "image": Kind(_image_state, _image_remove),  # named <repository>:<tag> or <repository>@<digest>
-        "model-package": Kind(_package_state, _package_remove),
-        "model-package-group": Kind(_group_state, _group_remove),
-        "s3-prefix": Kind(_prefix_state, _prefix_remove),  # named s3://<bucket>/<prefix>
-    }
-)
-"""Everything that a ledger may name."""
+_KINDS: Mapping[str, Kind] = {
+    "codebuild-build": Kind(_build_state, _build_remove),  # named <project>:<id>, or <project>/<image tag> before it has an id
+    "training-job": Kind(_training_state, _training_remove),
+    **{name: Kind(*pair) for name, pair in JOBS.items()},
+    "inference-component": Kind(_component_state, _component_remove),
+    "endpoint": Kind(_endpoint_state, _endpoint_remove),
+    "endpoint-config": Kind(_config_state, _config_remove),
+    "model": Kind(_model_state, _model_remove),
+    "image": Kind(_image_state, _image_remove),  # named <repository>:<tag> or <repository>@<digest>
+    "model-package": Kind(_package_state, _package_remove),
+    "model-package-group": Kind(_group_state, _group_remove),
+    "s3-prefix": Kind(_prefix_state, _prefix_remove),  # named s3://<bucket>/<prefix>
+    **{name: Kind(*pair) for name, pair in DATA.items()},
+}
+
+KINDS: Mapping[str, Kind] = MappingProxyType(with_families(_KINDS))
+"""Everything that a ledger may name; most kinds also by the beginning of their names (``families``)."""
 
 ORDER: tuple[str, ...] = tuple(KINDS)
 """What goes first: whatever still runs and would write more, then users before what they use, data last.

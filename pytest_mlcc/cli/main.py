@@ -13,7 +13,9 @@ __all__ = ["LazyGroup", "main"]
 
 COMMANDS = {
     "catalog": "Check, list and describe the catalog of models.",
+    "doctor": "Show the tools of the scripts driver, and the command that gets each.",
     "local": "Start, inspect and stop the local AWS.",
+    "setup": "Install what the drivers need beside Python packages.",
 }
 """Name of a command and its help; the command ``x`` is ``pytest_mlcc.cli.x:x``, loaded when it is called."""
 
@@ -88,4 +90,5 @@ def main() -> None:
       mlcc catalog check                 is the catalog sound?
       mlcc catalog list --tier ci        which models are tested daily?
       mlcc local up                      start the local AWS
+      mlcc setup mcc                     install the real generator, for the scripts driver
     """

@@ -92,9 +92,23 @@ def _check_session(config: pytest.Config, blueprint: Blueprint) -> None:
     """What would end a run in its middle is said before it begins."""
     if config.getoption("dist", "no") == "each":
         raise pytest.UsageError("mlcc: --dist each would deploy every endpoint once per worker; use -n N alone")
+    if not config.option.collectonly:
+        _check_tools(config, blueprint)
     place = next(one for one in blueprint.run_dir.parents if one.exists())
     if not config.option.collectonly and not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         raise pytest.UsageError(f"mlcc: a run keeps its journals and logs in {blueprint.run_dir}, but {place} can't be written to")
+
+
+def _check_tools(config: pytest.Config, blueprint: Blueprint) -> None:
+    """Scripts call many commands; none may turn out to be missing when something was created. A team's own site has its own needs."""
+    if blueprint.settings.driver != "scripts" or config.hook.pytest_mlcc_make_site.get_hookimpls():
+        return
+    from pytest_mlcc.assemble import check_tools
+
+    try:
+        check_tools(blueprint)
+    except ConfigurationError as error:
+        raise pytest.UsageError("\n".join(f"mlcc: {problem}" for problem in error.problems)) from None
 
 
 def _load(settings: Settings) -> Any:

@@ -83,8 +83,10 @@ class Endpoint:
             self.log("nothing was created, nothing to clean")
             return
         ledger = self._site().ledger(self.entry)
-        self._site().driver.run(CLEAN, self._context())
-        left = self._site().cleaner.clean(ledger, log=self.log)
+        try:
+            self.note(**self._site().driver.run(CLEAN, self._context()))
+        finally:  # what a driver's own clean could not do is the cleaner's
+            left = self._site().cleaner.clean(ledger, log=self.log)
         if left:
             raise LeftoversError(f"still alive after clean: {_names(left)}")
 

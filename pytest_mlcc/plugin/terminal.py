@@ -43,6 +43,10 @@ def header(config: pytest.Config) -> Sequence[str]:
         lines.append(f"mlcc: no AWS account is touched; images are real, their entry points run {how}")
     else:
         lines.append(f"mlcc: this run creates resources in your AWS account that cost money; role {settings.shown('role')}")
+    if settings.driver == "scripts" and settings.target == "local" and not settings.dry_run:
+        from pytest_mlcc.drivers.scripts.waits import told
+
+        lines.append(f"mlcc: {told()}; scripts and files of the generated projects stay as they are")
     if rehearsal := config.stash[keys.RUN].rehearsal:
         lines.append(f"mlcc: rehearsal: {rehearsal}")
     dist, workers = config.getoption("dist", "no"), config.getoption("numprocesses", None)

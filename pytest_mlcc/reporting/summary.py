@@ -14,11 +14,11 @@ from pytest_mlcc.lifecycle.ports import RunInfo
 from pytest_mlcc.lifecycle.stage import Stage
 from pytest_mlcc.reporting.cost import Cost, of_entry, total
 from pytest_mlcc.results.status import KnownStatus, is_failure
+from pytest_mlcc.settings import DRIVERS
 
 __all__ = ["LOCAL", "Planned", "Row", "StageRow", "Summary", "cost_of", "summarize"]
 
 LOCAL = "local"
-_DEFAULT_DRIVER = "native"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def _row(run: RunInfo, planned: Planned, *, tune_usd: float | None, options: Seq
 def _rerun(run: RunInfo, entry: str, options: Sequence[str]) -> str:
     words = ["pytest", "--mlcc-entry", entry]
     words += ["--mlcc-target", run.target] if run.target != LOCAL else []
-    words += ["--mlcc-driver", run.driver] if run.driver != _DEFAULT_DRIVER else []
+    words += ["--mlcc-driver", run.driver] if run.driver != DRIVERS.get(run.target) else []
     return shlex.join([*words, *options])
 
 

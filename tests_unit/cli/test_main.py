@@ -23,6 +23,12 @@ def test_help_lists_every_command_with_examples() -> None:
         assert text in result.output
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert (result.exit_code, result.output.startswith(f"Usage: main {name}")) == (0, True)
+
+
 def test_help_imports_no_command() -> None:
     code = (
         "import sys; from pytest_mlcc.cli import main\n"

@@ -54,9 +54,9 @@ def test_failures_have_their_error_log_and_rerun_line(make: Any) -> None:
     assert blocks == [
         "InsufficientInstanceCapacity\n",
         "2 resources are alive\n",
-        "pytest --mlcc-entry rt-qwen3-4b --mlcc-target aws\n",
+        "pytest --mlcc-entry rt-qwen3-4b --mlcc-target aws --mlcc-driver native\n",
         "row 7\n",
-        "pytest --mlcc-entry rt-qwen3-14b --mlcc-target aws\n",
+        "pytest --mlcc-entry rt-qwen3-14b --mlcc-target aws --mlcc-driver native\n",
     ]
     assert "`.mlcc/runs/r/logs/rt-qwen3-4b/deploy.log`" in page
     assert "Not run: test, tune-sft, adapter-add, test-adapter" in page

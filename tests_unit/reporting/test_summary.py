@@ -27,7 +27,8 @@ def test_a_failed_entry_tells_all_its_failures_and_what_did_not_run(make: Any) -
     ("target", "driver", "options", "line"),
     [
         ("local", "native", (), "pytest --mlcc-entry rt-qwen3-4b"),
-        ("aws", "native", (), "pytest --mlcc-entry rt-qwen3-4b --mlcc-target aws"),
+        ("aws", "scripts", (), "pytest --mlcc-entry rt-qwen3-4b --mlcc-target aws"),
+        ("aws", "native", (), "pytest --mlcc-entry rt-qwen3-4b --mlcc-target aws --mlcc-driver native"),
         ("local", "scripts", (), "pytest --mlcc-entry rt-qwen3-4b --mlcc-driver scripts"),
         ("local", "native", ("--mlcc-catalog=my models.json",), "pytest --mlcc-entry rt-qwen3-4b '--mlcc-catalog=my models.json'"),
     ],
