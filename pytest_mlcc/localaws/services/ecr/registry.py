@@ -72,6 +72,24 @@ class _Request:
         return self.query.get(key, [""])[0]
 
 
+class _Body:
+    """A request's body as it arrives. A refusal that leaves it unread would reset the connection before the client reads why."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def __call__(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
+
+    async def drain(self, most: int) -> None:
+        """Read what is left, at most so many bytes: who sends more to a refusal is not waited for."""
+        while not self._ended and most > 0:
+            most -= len((await self()).get("body", b""))
+
+
 class RegistryDoor:
     """Answers the registry's paths from a Registry: ``handle`` is an ASGI application."""
 
@@ -92,10 +110,12 @@ class RegistryDoor:
         """Answer one request."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        body = _Body(receive)
         try:
-            answer = await self._answer(scope["method"], scope["path"], headers, query, receive)
+            answer = await self._answer(scope["method"], scope["path"], headers, query, body)
         except AwsError as error:
             answer = _error(error.status, _REGISTRY_CODES.get(error.code, "DENIED"), error.message)
+        await body.drain(_CHUNK)
         await _send(answer, send, head=scope["method"] == "HEAD")
 
     async def _answer(
