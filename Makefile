@@ -45,7 +45,7 @@ TESTS := tests_unit tests_e2e --ignore=tests_e2e/test_lifecycle.py
 
 test: $(READY) lint ## Run the linters and every test of this project
 	@echo "==> pytest, $(WORKERS) workers"
-	@$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 coverage: $(READY) ## Run every test under coverage (slower; child processes are not counted)
 	@$(BIN)/coverage erase && $(BIN)/coverage run -m pytest $(TESTS)

@@ -32,7 +32,7 @@ class Watched:
         assert run.process.poll() is None, f"the run ended before {KINDS - self.seen.keys()} was seen\n{run.output}"
         for one in launch.running(self.project.path):
             known = self.seen.get(one.kind)
-            if known is None or known.pid is None:
+            if known is None or known.pid is None or (one.memory or 0) > (known.memory or 0):  # a process just begun has little
                 self.seen[one.kind] = one
             if one.kind == "inference component" and one.status == "InService" and not self.table:
                 self._ask(one.name)

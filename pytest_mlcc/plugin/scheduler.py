@@ -22,18 +22,25 @@ def make(config: pytest.Config, log: Any) -> Any:
     return _by_entry()(config, log, config.stash[keys.CATALOG].by_id)
 
 
+def _scope_of_other(nodeid: str, dist: str) -> str:
+    """What stays together of the tests that are no lifecycle items."""
+    if dist == "loadfile":
+        return nodeid.partition("::")[0]
+    return nodeid.rpartition("::")[0] if dist == "loadscope" else nodeid
+
+
 def _by_entry() -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
     class ByEntry(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no type information
-        """LoadScope, where the scope of a lifecycle item is its entry and that of any other item is itself."""
+        """LoadScope, where the scope of a lifecycle item is its entry; that of any other item is what ``--dist`` says, or itself."""
 
         def __init__(self, config: pytest.Config, log: Any, entries: Any) -> None:
             super().__init__(config, log)
             self._entries = entries
 
         def _split_scope(self, nodeid: str) -> str:
-            return entry_of_node(nodeid, self._entries) or nodeid
+            return entry_of_node(nodeid, self._entries) or _scope_of_other(nodeid, self.config.getoption("dist"))
 
         def remove_node(self, node: Any) -> str | None:
             """A dead worker's finished entries are finished: xdist would hand them out again, empty, and wait for them for ever."""
