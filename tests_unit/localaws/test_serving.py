@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import socket
 import time
 from typing import Any
@@ -26,8 +28,13 @@ def test_a_connection_that_its_client_closed_is_let_go_at_once(local_aws: Any) -
 
 
 def test_an_idle_connection_is_kept_for_its_client(local_aws: Any) -> None:
-    with socket.create_connection(("127.0.0.1", urlsplit(local_aws.endpoint_url).port)) as client:
+    client = http.client.HTTPConnection("127.0.0.1", urlsplit(local_aws.endpoint_url).port or 0, timeout=20)
+    with contextlib.closing(client):
+        client.connect()
+        first = client.sock
         for _ in range(2):
-            client.sendall(b"GET /_mlcc/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            client.request("GET", "/_mlcc/health", headers={"Host": "localhost"})
+            response = client.getresponse()
+            response.read()
+            assert (response.status, client.sock) == (200, first)
             time.sleep(0.3)

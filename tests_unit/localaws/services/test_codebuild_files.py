@@ -90,11 +90,11 @@ def test_a_buildspec_lies_in_s3(local_aws: Any, run: Runner, place: str) -> None
 
 
 def test_a_source_with_a_trap_is_refused(local_aws: Any, run: Runner, place: str) -> None:
-    local_aws.client("s3").put_object(Bucket=BUCKET, Key=f"{place}/evil.zip", Body=_zip({"../../../out": "x"}))
+    local_aws.client("s3").put_object(Bucket=BUCKET, Key=f"{place}/evil.zip", Body=_zip({"../../../out-of-the-zip": "x"}))
     build = run("", source={"type": "S3", "location": f"{BUCKET}/{place}/evil.zip"})
     assert build["buildStatus"] == "FAILED"
     assert "leads outside" in _context(build, "DOWNLOAD_SOURCE")["message"]
-    assert not list(local_aws.state_dir.glob("**/out"))
+    assert not list(local_aws.state_dir.glob("**/out-of-the-zip"))
 
 
 def test_a_zip_of_artifacts_has_its_sums(local_aws: Any, run: Runner, place: str) -> None:
