@@ -44,11 +44,6 @@ class Names:
         return f"tuned-{self.technique}"
 
     @property
-    def adapter_component(self) -> str:
-        """The adapter's inference component."""
-        return f"{self.project}-adapter-{self.adapter}"
-
-    @property
     def placeholder(self) -> str:
         """What stands for the endpoint in a fresh ``do/config``: without one, ``do/deploy`` asks a person, and there is none."""
         return f"{self.project}-none-yet"

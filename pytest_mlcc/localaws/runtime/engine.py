@@ -23,7 +23,7 @@ from pytest_mlcc.localaws.runtime.images import is_stand_in
 from pytest_mlcc.localaws.runtime.mounts import mounts_of, places_of
 from pytest_mlcc.localaws.runtime.platform import PLACES_VARIABLE, platform_environment
 from pytest_mlcc.localaws.runtime.ports import ImageError, RunRequest
-from pytest_mlcc.localaws.runtime.processes import Warden, end_group
+from pytest_mlcc.localaws.runtime.processes import Started, Warden, end_group
 
 __all__ = ["ContainerRuntime"]
 
@@ -38,11 +38,12 @@ _INSIDE = "/opt/pytest-mlcc"
 log = logging.getLogger(__name__)
 
 
-class _ContainerProgram:
+class _ContainerProgram(Started):
     """A container and the engine's command that waits for it; obeys ``ports.Program``."""
 
     def __init__(self, process: subprocess.Popen[bytes], *, name: str, pid_file: Path | None, engine: Engine, warden: Warden) -> None:
-        self._process, self._name, self._pid_file, self._engine, self._warden = process, name, pid_file, engine, warden
+        super().__init__(process, warden, label=f"container {name}")
+        self._name, self._pid_file, self._engine = name, pid_file, engine
 
     @property
     def pid(self) -> int | None:
@@ -50,15 +51,6 @@ class _ContainerProgram:
         with contextlib.suppress(OSError, ValueError):
             return int(self._pid_file.read_text()) if self._pid_file else None
         return None
-
-    def poll(self) -> int | None:
-        return self._process.poll()
-
-    def wait(self, timeout: float | None = None) -> int:
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired as error:
-            raise TimeoutError(f"container {self._name} runs after {timeout:g} s") from error
 
     def end(self, *, grace: float) -> None:
         deadline = time.monotonic() + grace + _END_SECONDS

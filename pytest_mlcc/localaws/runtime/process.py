@@ -16,7 +16,7 @@ from pytest_mlcc.localaws.runtime.command import Sandbox
 from pytest_mlcc.localaws.runtime.images import is_stand_in, unpack
 from pytest_mlcc.localaws.runtime.platform import PLACES_VARIABLE, platform_environment
 from pytest_mlcc.localaws.runtime.ports import ImageError, RunRequest
-from pytest_mlcc.localaws.runtime.processes import Warden, end_group
+from pytest_mlcc.localaws.runtime.processes import Started, Warden, end_group
 
 if TYPE_CHECKING:
     from pytest_mlcc.localaws.images.pull import UnpackedImage
@@ -28,21 +28,12 @@ _ML = re.compile(r"(?<![\w./-])/opt/ml(?![\w.-])")
 log = logging.getLogger(__name__)
 
 
-class _ProcessProgram:
+class _ProcessProgram(Started):
     """A process group; obeys ``ports.Program``."""
 
     def __init__(self, process: subprocess.Popen[bytes], warden: Warden) -> None:
-        self._process, self._warden = process, warden
+        super().__init__(process, warden, label=f"process {process.pid}")
         self.pid = process.pid
-
-    def poll(self) -> int | None:
-        return self._process.poll()
-
-    def wait(self, timeout: float | None = None) -> int:
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired as error:
-            raise TimeoutError(f"process {self.pid} runs after {timeout:g} s") from error
 
     def end(self, *, grace: float) -> None:
         end_group(self._process, grace=grace)

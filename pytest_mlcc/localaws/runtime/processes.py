@@ -18,7 +18,7 @@ import psutil
 
 from pytest_mlcc.localaws.runtime import warden_child
 
-__all__ = ["Warden", "end_group", "group_is_alive"]
+__all__ = ["Started", "Warden", "end_group", "group_is_alive"]
 
 _POLL_SECONDS = 0.005
 
@@ -102,6 +102,24 @@ class Warden:
         assert self._watcher.stdin is not None
         self._watcher.stdin.write(text)
         self._watcher.stdin.flush()
+
+
+class Started:
+    """A process group that was spawned, and its first process; ``label`` is how a wait that is too long names it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], warden: Warden, *, label: str) -> None:
+        self._process, self._warden, self._label = process, warden, label
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once there is one. Raises TimeoutError after ``timeout`` seconds."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"{self._label} runs after {timeout:g} s") from error
 
 
 def group_is_alive(group: int) -> bool:

@@ -67,22 +67,25 @@ def data_uri(container: Mapping[str, Any]) -> str:
     return str(container.get("ModelDataUrl") or container.get("ArtifactUrl") or source or "")
 
 
-def download_of(definition: Definition, clients: Clients, *, region: str) -> Callable[[Path], None] | None:
-    """What puts the model's files into ``/opt/ml/model`` before the start; None where there are none."""
-    if not definition.data:
+def download_of(uri: str, clients: Clients, *, region: str, seconds: float = DOWNLOAD_SECONDS) -> Callable[[Path], None] | None:
+    """What puts the model's files into ``/opt/ml/model`` before the start, in ``seconds`` at most; None where there are none.
+
+    What it gives raises OSError with AWS's words for files that are not there, are damaged, or take too long.
+    """
+    if not uri:
         return None
 
     def download(into: Path) -> None:
-        deadline = time.monotonic() + definition.download_seconds
+        deadline = time.monotonic() + seconds
         try:
-            bucket, prefix = split_uri(definition.data)
-            keys = clients.objects(definition.data, region=region)
+            bucket, prefix = split_uri(uri)
+            keys = clients.objects(uri, region=region)
             if not keys:
-                raise ArtifactError(f"No S3 objects found under S3 URL {definition.data!r}")
+                raise ArtifactError(f"No S3 objects found under S3 URL {uri!r}")
             files = []
             for key in keys:
                 if time.monotonic() > deadline:
-                    raise ArtifactError(f"it took longer than ModelDataDownloadTimeoutInSeconds, {definition.download_seconds:g} seconds")
+                    raise ArtifactError(f"it took longer than ModelDataDownloadTimeoutInSeconds, {seconds:g} seconds")
                 files.append(clients.fetch(f"s3://{bucket}/{key}", into / "model" / relative_key(key, prefix), region=region))
             unpack_archives(files)
         except ArtifactError as error:

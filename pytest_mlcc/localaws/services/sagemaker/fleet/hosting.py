@@ -162,7 +162,8 @@ class Hosting:
     def _container(self, owner: Owner, definition: Definition, ended: Callable[[Container], None]) -> Container:
         request = RunRequest(
             image=definition.image, environment=definition.environment, work=self.scratch(owner[2].replace("/", "-")),
-            label=definition.label, region=owner[0], prepare=download_of(definition, self._clients, region=owner[0]),
+            label=definition.label, region=owner[0],
+            prepare=download_of(definition.data, self._clients, region=owner[0], seconds=definition.download_seconds),
         )  # fmt: skip
         return Container(
             request, runtime=self._runtime, on_end=ended, health_seconds=definition.health_seconds, dies_after=definition.dies_after

@@ -16,7 +16,8 @@ from typing import IO, Any, cast
 
 from pytest_mlcc.localaws.runtime.container import Container, ContainerState
 from pytest_mlcc.localaws.runtime.ports import RunRequest, Runtime
-from pytest_mlcc.localaws.services.sagemaker.clients import ArtifactError, Clients, unpack_archives
+from pytest_mlcc.localaws.services.sagemaker.clients import ArtifactError, Clients
+from pytest_mlcc.localaws.services.sagemaker.fleet.definitions import data_uri, download_of
 from pytest_mlcc.localaws.services.sagemaker.jobs.invocations import RefusedError, Settings, invoke
 from pytest_mlcc.localaws.services.sagemaker.jobs.json_path import JsonPath
 from pytest_mlcc.localaws.services.sagemaker.jobs.logs import JobLog
@@ -100,7 +101,8 @@ class Transform:
         ticket = job.ticket
         request = RunRequest(
             image=self._model["Image"], environment=self._environment(), work=ticket.scratch / "container",
-            label=f"{ticket.label} {ticket.name}", region=ticket.region, prepare=lambda into: self._fetch_model(into, ticket.region),
+            label=f"{ticket.label} {ticket.name}", region=ticket.region,
+            prepare=download_of(data_uri(self._model), self._clients, region=ticket.region),
         )  # fmt: skip
         return Container(request, runtime=self._runtime, on_end=lambda _: None, health_seconds=_PING_SECONDS)
 
@@ -111,15 +113,6 @@ class Transform:
             "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": str(self._record.get("MaxConcurrentTransforms", 1)),
         }  # fmt: skip
         return {**batch, **self._model.get("Environment", {}), **self._record.get("Environment", {})}
-
-    def _fetch_model(self, into: Path, region: str) -> None:
-        source = self._model.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri")
-        uri = self._model.get("ModelDataUrl") or source
-        if uri:
-            try:
-                unpack_archives(self._clients.download(uri, into / "model", region=region))
-            except ArtifactError as error:
-                raise OSError(f"Failed to download model data: {error}") from error
 
     def _await_ready(self, job: Job, container: Container, log: JobLog) -> None:
         while container.state is ContainerState.STARTING:
