@@ -106,6 +106,7 @@ def test_an_adapter_may_be_a_prefix_of_files(stage: Stage, local_aws: Any, bucke
         ("evil.tar.gz", _tar("../../evil"), "not a readable .tar.gz"),
         ("empty.tar.gz", _tar("other"), "no adapter_config.json"),
     ],
+    ids=["missing", "text", "evil", "empty"],  # an archive's bytes hold the time it was made: not the same in two workers
 )
 def test_an_adapter_that_can_not_be_loaded_fails_with_the_reason(
     stage: Stage, local_aws: Any, bucket: str, key: str, body: bytes | None, reason: str
