@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,14 @@ def _run(work: Path, script: str, **more: object) -> subprocess.CompletedProcess
 
 
 def test_opt_ml_and_tmp_are_its_own(work: Path) -> None:
-    done = _run(work, "echo made > /opt/ml/model/file; echo mine > /tmp/entrypoint.sh; ls /opt/ml")
+    unique, before = f"mlcc-{uuid.uuid4()}", Path("/opt/ml").exists()
+    done = _run(work, f"echo made > /opt/ml/model/{unique}; echo mine > /tmp/{unique}; ls /opt/ml")
     assert (done.stdout, done.stderr) == ("model\n", "")
-    assert (work / "opt/ml/model/file").read_text() == "made\n"
-    assert (work / "tmp/entrypoint.sh").read_text() == "mine\n"
-    assert not Path("/tmp/entrypoint.sh").exists()
-    assert Path("/opt/ml").exists() is (Path("/opt/ml") in Path("/opt").iterdir()), "nothing was made on this machine"
+    assert (work / "opt/ml/model" / unique).read_text() == "made\n"
+    assert (work / "tmp" / unique).read_text() == "mine\n"
+    assert not Path("/tmp", unique).exists()
+    assert not Path("/opt/ml/model", unique).exists()
+    assert Path("/opt/ml").exists() is before, "nothing was made on this machine"
 
 
 def test_what_is_to_be_kept_is_seen_and_written_at_its_own_place(work: Path) -> None:

@@ -123,7 +123,8 @@ def test_a_deep_learning_container_of_awss_runs_its_command_here(processing: Pro
     """As adapters are staged: a script from S3 by the AWS CLI, run in AWS's own image, which nobody can fetch here."""
     script = processing.put("stage/entrypoint.sh", "#!/bin/bash\nset -e\ncp -r /opt/ml/processing/in/. /opt/ml/processing/out/\n")
     uri = processing.put("tuned/adapter.bin", "weights").removesuffix("adapter.bin")
-    command = f"aws s3 cp {script} /tmp/entrypoint.sh && chmod +x /tmp/entrypoint.sh && /tmp/entrypoint.sh"
+    copy = f"/tmp/entrypoint-{uuid.uuid4()}.sh"
+    command = f"aws s3 cp {script} {copy} && chmod +x {copy} && {copy}"
     name = processing.start(
         {"ImageUri": DLC, "ContainerEntrypoint": ["bash", "-c", command]}, ProcessingInputs=[processing.source(uri)],
         ProcessingOutputConfig=processing.output("adapters/one/"),
@@ -131,7 +132,7 @@ def test_a_deep_learning_container_of_awss_runs_its_command_here(processing: Pro
     job = processing.end(name)
     assert job["ProcessingJobStatus"] == "Completed", job.get("FailureReason")
     assert processing.content("adapters/one/") == {"adapter.bin": b"weights"}
-    assert not Path("/tmp/entrypoint.sh").exists()  # the job has a /tmp of its own
+    assert not Path(copy).exists()  # the job has a /tmp of its own
 
 
 def test_a_failed_command_keeps_its_message_and_uploads_nothing(processing: Processing) -> None:
