@@ -21,14 +21,26 @@ def reset_connection(client: tuple[str, int]) -> bool:
     by connecting to AF_UNSPEC; Linux then sends a reset, as for any connection that is thrown away while it is in use.
     """
     for entry in Path("/proc/self/fd").iterdir():
-        try:
-            found = socket.socket(fileno=os.dup(int(entry.name)))
-        except OSError:  # no socket, or closed meanwhile
+        found = _socket(int(entry.name))
+        if found is None:
             continue
         with found:
             if _peer(found) == client:
                 return bool(_LIBC.connect(found.fileno(), _NOWHERE, len(_NOWHERE)) == 0)
     return False
+
+
+def _socket(descriptor: int) -> socket.socket | None:
+    """A socket of our own for what a descriptor is; None where that is no socket, or closed meanwhile."""
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        return None
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:  # a copy that stays open keeps a pipe open, whose reader waits for its end
+        os.close(copy)
+        return None
 
 
 def _peer(found: socket.socket) -> tuple[str, int] | None:

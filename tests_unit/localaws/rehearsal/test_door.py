@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
@@ -92,6 +93,18 @@ def test_a_reset_is_a_reset(client: Client, rehearsing: Path) -> None:
         ask()
     assert caught.value.errno == errno.ECONNRESET, "a closed connection is another thing"
     raw.close()
+
+
+def test_a_reset_keeps_nothing_open(client: Client, rehearsing: Path) -> None:
+    """A copy of a pipe that stays open keeps its reader waiting: the server would wait for its helpers for ever."""
+    found = launch.status(rehearsing)
+    assert found is not None
+    for _ in range(3):
+        with pytest.raises(ConnectionClosedError):
+            client("ecr").describe_repositories()
+    opened = [one.path for one in psutil.Process(found.pid).open_files()]
+    log = str(launch.local_dir(rehearsing) / "server.log")
+    assert opened.count(log) == 2, "the two streams that it writes to, and no copy of them"
 
 
 def test_a_slow_answer_comes(client: Client) -> None:
