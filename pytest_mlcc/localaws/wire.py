@@ -96,8 +96,13 @@ class _Stateful(Protocol):
 @functools.cache
 def service_model(name: str) -> ServiceModel:
     """botocore's model of a service, loaded once (about 0.25 s for the biggest)."""
-    # the loader alone: a session would set itself up first, which takes longer than reading a small model
-    return ServiceModel(Loader().load_service_model(name, "service-2"), service_name=name)
+    return ServiceModel(_loader().load_service_model(name, "service-2"), service_name=name)
+
+
+@functools.cache
+def _loader() -> Loader:
+    """One for all models: it looks once which services there are. A session would set itself up first, which takes longer."""
+    return Loader()
 
 
 # --- JSON values -> Python values and back -------------------------------------------------------------------------
