@@ -190,6 +190,10 @@ class Emulator:
 
         return handle
 
+    def calls(self, *, agent: str) -> InsideCalls:
+        """Calls of any service without HTTP, for threads of this process once ministack has started; ``agent`` says who calls."""
+        return InsideCalls(self._send_inside, agent=agent)
+
     # --- what ministack's state machines, stacks and functions do with our services
 
     def _send_inside(self, service: str, request: InsideRequest) -> tuple[int, Mapping[str, str], bytes]:

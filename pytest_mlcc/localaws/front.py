@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -21,6 +22,8 @@ ADMIN = "/_mlcc/"
 
 #: An admin operation: gets the request's JSON, gives status and answer.
 Admin = Callable[[dict[str, Any]], Awaitable[tuple[int, dict[str, Any]]]]
+
+log = logging.getLogger(__name__)
 
 _READING = re.compile(r"^(Describe|List|Get|BatchGet|Head|Query|Scan|Search|Filter|Lookup|Simulate|Select|Check|Assume)")
 _LOCAL_HOST = re.compile(r"^(127\.0\.0\.1|\[::1\]|([a-z0-9_.-]+\.)?localhost)(:\d+)?$", re.IGNORECASE)
@@ -115,6 +118,9 @@ async def _serve_admin(admin: Mapping[str, Admin], scope: Scope, receive: Receiv
         status, answer = await operation(request)
     except ValueError as error:
         status, answer = 400, {"message": str(error)}
+    except Exception as error:
+        log.exception("%s failed", scope["path"])
+        status, answer = 500, {"message": f"{type(error).__name__}: {error}"}
     await _answer(send, status, answer)
 
 

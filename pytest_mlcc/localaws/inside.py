@@ -49,20 +49,20 @@ class ServiceError(Exception):
 class InsideCalls:
     """``calls(service, operation, params, region=...)`` gives the answer's members; callable from any thread but the server's loop."""
 
-    def __init__(self, send: Sender) -> None:
-        self._send = send
+    def __init__(self, send: Sender, *, agent: str = "") -> None:
+        self._send, self._agent = send, agent
 
     def __call__(self, service: str, operation: str, params: Mapping[str, Any], *, region: str) -> dict[str, Any]:
         """Ask a service. Raises ServiceError in the service's words."""
         model = operation_model(service, operation)
         protocol = model.service_model.metadata["protocol"]
         request = create_serializer(protocol, include_validation=False).serialize_to_request(dict(params), model)
-        body = request["body"] or b""
         headers = {name.lower(): value for name, value in request["headers"].items()}
         signed_for = _HANDLED_BY.get(service, service)
+        headers["user-agent"] = self._agent
         headers["authorization"] = f"AWS4-HMAC-SHA256 Credential=inside/20260101/{region}/{signed_for}/aws4_request"
         query = parse_qs(urlencode(request["query_string"], doseq=True)) if request["query_string"] else {}
-        body = body.encode() if isinstance(body, str) else body
+        body = _encoded(request["body"] or b"")
         status, headers_out, body_out = self._send(signed_for, InsideRequest(request["method"], request["url_path"], headers, body, query))
         answer = {"status_code": status, "headers": _Headers(headers_out), "body": body_out}
         parsed: dict[str, Any] = create_parser(protocol).parse(answer, model.output_shape)
@@ -70,6 +70,12 @@ class InsideCalls:
             raise ServiceError(parsed["Error"]["Code"], parsed["Error"]["Message"])
         parsed.pop("ResponseMetadata", None)
         return parsed
+
+
+def _encoded(body: bytes | str | Mapping[str, Any]) -> bytes:
+    """A body as it goes over the wire; that of the query protocol is a form."""
+    text = urlencode(body, doseq=True) if isinstance(body, Mapping) else body
+    return text.encode() if isinstance(text, str) else text
 
 
 class _Headers(dict[str, str]):

@@ -6,15 +6,10 @@ Everything goes through the real APIs, and doing it again changes nothing.
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from botocore.config import Config
-from botocore.exceptions import ClientError
-from botocore.session import Session, get_session
-
-from pytest_mlcc.localaws.context import INSIDE
+from pytest_mlcc.localaws.inside import InsideCalls, ServiceError
 from pytest_mlcc.localaws.models import MODELS
 
 __all__ = ["CODEBUILD_ROLE", "DATASETS_BUCKET", "EXECUTION_ROLE", "HISTORY_TABLE", "RECORDS_TABLE", "REPOSITORY", "buckets", "seed"]
@@ -26,6 +21,12 @@ RECORDS_INDEX = "testStatus-lastTestTimestamp-index"
 HISTORY_TABLE = "mlcc-ci-history"
 DATASETS_BUCKET = "mlcc-e2e-datasets"
 REPOSITORY = "ml-container-creator"
+
+class Ask(Protocol):
+    """One call of a service's operation."""
+
+    def __call__(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]: ...
+
 
 _EXISTS = {
     "BucketAlreadyExists",
@@ -59,70 +60,49 @@ def buckets(*, account: str, region: str) -> tuple[str, ...]:
     )
 
 
-def seed(endpoint_url: str, *, account: str, region: str) -> None:
-    """Set the account up for runs in a region. Raises botocore's errors where the server refuses."""
-    session = get_session()
+def seed(calls: InsideCalls, *, account: str, region: str) -> None:
+    """Set the account up for runs in a region. Raises ServiceError where a service refuses."""
 
-    def client(name: str) -> Any:
-        return _client(session, name, endpoint_url=endpoint_url, account=account, region=region)
+    def ask(service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        return calls(service, operation, parameters, region=region)
 
-    clients = {name: client(name) for name in ("s3", "iam", "dynamodb", "ecr")}
-    with ThreadPoolExecutor(4) as pool:
-        work = [
-            pool.submit(_seed_roles, clients["iam"]),
-            pool.submit(_seed_tables, clients["dynamodb"]),
-            pool.submit(_seed_buckets, clients["s3"], account=account, region=region),
-            pool.submit(_create, clients["ecr"].create_repository, repositoryName=REPOSITORY),
-        ]
-        for each in work:
-            each.result()
+    _seed_roles(ask)
+    _seed_tables(ask)
+    _seed_buckets(ask, account=account, region=region)
+    _create(ask, "ecr", "CreateRepository", repositoryName=REPOSITORY)
 
 
-def _client(session: Session, name: str, *, endpoint_url: str, account: str, region: str) -> Any:
-    config = Config(
-        retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, connect_timeout=10, read_timeout=30, user_agent_extra=INSIDE
-    )
-    return session.create_client(
-        name,
-        region_name=region,
-        endpoint_url=endpoint_url,
-        aws_access_key_id=account,
-        aws_secret_access_key="local",  # noqa: S106 - the local AWS checks no signature
-        config=config,
-    )
-
-
-def _create(operation: Any, **parameters: Any) -> None:
+def _create(ask: Ask, service: str, operation: str, **parameters: Any) -> None:
     try:
-        operation(**parameters)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _EXISTS:
+        ask(service, operation, **parameters)
+    except ServiceError as error:
+        if error.code not in _EXISTS:
             raise
 
 
-def _seed_roles(iam: Any) -> None:
+def _seed_roles(ask: Ask) -> None:
     services = {EXECUTION_ROLE: ["sagemaker.amazonaws.com", "codebuild.amazonaws.com"], CODEBUILD_ROLE: ["codebuild.amazonaws.com"]}
     # allow all: the SDK asks SimulatePrincipalPolicy for eleven actions of five services and refuses a role that lacks one
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     for role, trusted in services.items():
         statement = {"Effect": "Allow", "Principal": {"Service": trusted}, "Action": "sts:AssumeRole"}
         trust = {"Version": "2012-10-17", "Statement": [statement]}
-        _create(iam.create_role, RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))
-        iam.put_role_policy(RoleName=role, PolicyName="mlcc-allow-all", PolicyDocument=json.dumps(policy))
+        _create(ask, "iam", "CreateRole", RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))
+        ask("iam", "PutRolePolicy", RoleName=role, PolicyName="mlcc-allow-all", PolicyDocument=json.dumps(policy))
 
 
-def _seed_tables(dynamodb: Any) -> None:
+def _seed_tables(ask: Ask) -> None:
     index = {
         "IndexName": RECORDS_INDEX,
         "KeySchema": _keys("testStatus", "lastTestTimestamp"),
         "Projection": {"ProjectionType": "ALL"},
     }
     _create(
-        dynamodb.create_table, TableName=RECORDS_TABLE, BillingMode="PAY_PER_REQUEST", KeySchema=_keys("configId"),
+        ask, "dynamodb", "CreateTable", TableName=RECORDS_TABLE, BillingMode="PAY_PER_REQUEST", KeySchema=_keys("configId"),
         AttributeDefinitions=_strings("configId", "testStatus", "lastTestTimestamp"), GlobalSecondaryIndexes=[index],
     )  # fmt: skip
     _create(
-        dynamodb.create_table, TableName=HISTORY_TABLE, BillingMode="PAY_PER_REQUEST", KeySchema=_keys("configId", "runId"),
+        ask, "dynamodb", "CreateTable", TableName=HISTORY_TABLE, BillingMode="PAY_PER_REQUEST", KeySchema=_keys("configId", "runId"),
         AttributeDefinitions=_strings("configId", "runId"),
     )  # fmt: skip
 
@@ -136,16 +116,23 @@ def _strings(*names: str) -> list[dict[str, str]]:
     return [{"AttributeName": name, "AttributeType": "S"} for name in names]
 
 
-def _seed_buckets(s3: Any, *, account: str, region: str) -> None:
+def _seed_buckets(ask: Ask, *, account: str, region: str) -> None:
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     for bucket in buckets(account=account, region=region):
-        _create(s3.create_bucket, Bucket=bucket, **where)
+        _create(ask, "s3", "CreateBucket", Bucket=bucket, **where)
     for bucket, objects in ((DATASETS_BUCKET, _datasets()), (f"jumpstart-cache-prod-{region}", _recipes())):
-        listed = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        present = {item["Key"] for page in listed for item in page.get("Contents", [])}
         for key, body in objects.items():
-            if key not in present:  # a user's own version stays
-                s3.put_object(Bucket=bucket, Key=key, Body=body)
+            if _is_missing(ask, bucket, key):  # a user's own version stays
+                ask("s3", "PutObject", Bucket=bucket, Key=key, Body=body)
+
+
+def _is_missing(ask: Ask, bucket: str, key: str) -> bool:
+    """Whether there is no such object. A bucket of another region redirects: it was filled when that region was set up."""
+    try:
+        ask("s3", "HeadObject", Bucket=bucket, Key=key)
+    except ServiceError as error:
+        return error.code == "404"
+    return False
 
 
 def _datasets() -> dict[str, bytes]:

@@ -20,14 +20,14 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from pytest_mlcc.errors import LocalAwsError
 from pytest_mlcc.localaws import emulator, recording, saving
-from pytest_mlcc.localaws.context import ServerContext
+from pytest_mlcc.localaws.context import INSIDE, ServerContext
 from pytest_mlcc.localaws.emulator import Receive, Scope, Send, write_atomically
 from pytest_mlcc.localaws.engine.keep import KeptEngine
 from pytest_mlcc.localaws.engine.launch import EngineProcess
@@ -60,7 +60,7 @@ class Server:
         self._wants_engine = engine
         self._bound = bound
         self._holders = Holders(holder)
-        self._stop = asyncio.Event()
+        self._started, self._stop = asyncio.Event(), asyncio.Event()
         self._socket_dir: Path | None = None
         self._rehearsal, self._unserved = Rehearsal(), Unserved()
         self._director = Director(self._rehearsal)
@@ -98,10 +98,18 @@ class Server:
             await self._emulator(scope, receive, send)
             return
         # ministack's own shutdown imports servers it never started (0.3 s); what it should save is saved by us
-        starting = asyncio.create_task(self._emulator(scope, receive, send))
+        starting = asyncio.create_task(self._emulator(scope, receive, self._noting_start(send)))
         await self._stop.wait()
         starting.cancel()
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _noting_start(self, send: Send) -> Send:
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                self._started.set()
+
+        return noting
 
     def _note_change(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         self._saver.mark(self._emulator.changed_service(method, path, headers))
@@ -109,6 +117,7 @@ class Server:
     async def _begin(self, ready: int) -> None:
         """Seed the account and say that we are ready; then warm the engine, for which nobody waits."""
         try:
+            await self._started.wait()
             await asyncio.to_thread(self._seed, self.region)
             self._emulator.trim_logs()
             await self._saver.flush()
@@ -181,7 +190,8 @@ class Server:
     def _seed(self, region: str) -> None:
         from pytest_mlcc.localaws.seed import seed
 
-        seed(self.endpoint_url, account=self.account, region=region)
+        with self._emulator.scope(account=self.account, region=region):
+            seed(self._emulator.calls(agent=INSIDE), account=self.account, region=region)
 
     def _engine_socket(self) -> Path:
         path = self.state_dir / "engine.sock"

@@ -246,3 +246,22 @@ def test_a_ready_file_that_is_none_of_ours_is_as_good_as_none(project: Path, tex
     (launch.local_dir(project) / "server.json").write_text(text)
     assert launch.status(project) is None
     assert launch.stop(project) is False
+
+
+def test_a_run_in_another_region_finds_an_account_that_is_set_up_there_too(project: Path) -> None:
+    _ensure(project)
+    east = _ensure(project, region="us-east-1")
+    assert _client(east, "ecr").describe_repositories(repositoryNames=["ml-container-creator"])["repositories"]
+    assert "mlcc-ci-table" in _client(east, "dynamodb").list_tables()["TableNames"]
+    s3 = _client(east, "s3")
+    assert s3.list_objects_v2(Bucket="jumpstart-cache-prod-us-east-1")["KeyCount"] > 0
+    assert "LocationConstraint" in s3.get_bucket_location(Bucket="mlcc-artifacts-123456789012-us-east-1")
+
+
+def test_a_users_own_version_of_a_data_set_stays(project: Path) -> None:
+    place = {"Bucket": "mlcc-e2e-datasets", "Key": "sft-small/train.jsonl"}
+    _client(_ensure(project), "s3").put_object(**place, Body=b"mine")
+    launch.stop(project)
+    s3 = _client(_ensure(project), "s3")
+    assert s3.get_object(**place)["Body"].read() == b"mine"
+    assert s3.head_object(Bucket=place["Bucket"], Key="sft-medium/train.jsonl")["ContentLength"] > 1000
