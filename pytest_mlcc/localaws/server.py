@@ -338,6 +338,7 @@ async def _serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
     await server.run(options.ready_fd)
+    os._exit(0)  # all that matters is saved and ended; asyncio would wait for threads, and they may wait on something for ever
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -348,8 +349,8 @@ def main(arguments: Sequence[str]) -> None:
     os.set_inheritable(options.ready_fd, False)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("pytest_mlcc").setLevel(logging.INFO)
-    _own_state(options.state_dir)
     try:
+        _own_state(options.state_dir)
         asyncio.run(_serve(options))
     except LocalAwsError as error:
         sys.stderr.write(f"{error}\n")
@@ -357,7 +358,6 @@ def main(arguments: Sequence[str]) -> None:
     except Exception:
         log.exception("the local AWS failed")
         os._exit(1)
-    os._exit(0)  # ministack's worker threads may wait on something for long; all that matters is saved and ended
 
 
 if __name__ == "__main__":

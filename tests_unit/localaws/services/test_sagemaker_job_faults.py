@@ -200,3 +200,26 @@ def test_processing_and_transform_jobs_meet_their_faults_too(faulty: Faulty) -> 
     processed = faulty.sagemaker.describe_processing_job(ProcessingJobName="one")
     assert processed["FailureReason"].startswith("CapacityError: ")
     assert (stuck["TransformJobStatus"], "TransformStartTime" in stuck) == ("Failed", False)
+
+
+def test_the_server_ends_although_a_helper_of_it_does_not(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    started = launch.ensure(project, engine=False, runtime="process")
+    aws = Faulty(started, project)
+    aws.sagemaker.create_processing_job(
+        ProcessingJobName="short", RoleArn=ROLE, AppSpecification={"ImageUri": DLC, "ContainerEntrypoint": ["/bin/true"]},
+        ProcessingResources={"ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}},
+    )  # fmt: skip
+    helpers: list[psutil.Process] = []
+    deadline = time.monotonic() + 20
+    while not helpers:
+        assert time.monotonic() < deadline
+        ours = [one for one in psutil.process_iter(["ppid", "cmdline"]) if one.info["ppid"] == started.pid]
+        helpers = [one for one in ours if "warden_child" in " ".join(one.info["cmdline"] or ())]
+    helpers[0].suspend()
+    try:
+        assert launch.release(project, os.getpid())
+    finally:
+        helpers[0].resume()
+    helpers[0].wait(10)
