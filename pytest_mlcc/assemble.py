@@ -18,7 +18,7 @@ from pytest_mlcc.catalog.entry import Entry
 from pytest_mlcc.cleanup.cleaner import AwsCleaner
 from pytest_mlcc.cleanup.guardian import Guardian, salvage_command
 from pytest_mlcc.cleanup.ledger import FileLedger
-from pytest_mlcc.errors import ConfigurationError, LocalAwsError, Problem
+from pytest_mlcc.errors import ConfigurationError, LocalAwsError, MlccError, Problem
 from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger
 from pytest_mlcc.localaws.holders import Holder
@@ -48,8 +48,10 @@ def connect(plan: Blueprint) -> Aws:
     from pytest_mlcc.aws.pin import pin_to_local
     from pytest_mlcc.localaws.launch import ensure
 
-    scenario = rehearsal_of(settings)
-    cloud = ensure(plan.project, holder_pid=plan.owner_pid, region=settings.region, rehearsal=scenario, runtime=settings.runtime)
+    cloud = ensure(
+        plan.project, holder_pid=plan.owner_pid, region=settings.region, runtime=settings.runtime,
+        rehearsal=rehearsal_of(settings), told=plan.run.rehearsal,
+    )  # fmt: skip
     pin_to_local(cloud.endpoint_url, cloud.region, cloud.account)
     return Aws(LOCAL, settings.region, cloud.endpoint_url)
 
@@ -67,13 +69,15 @@ def rehearsal_told(settings: Settings, project: Path) -> str:
     Raises ConfigurationError for mistakes in files, and where the one that is up plays something else.
     """
     from pytest_mlcc.localaws.launch import status
+    from pytest_mlcc.localaws.rehearsal.director import NOTHING
 
     wanted = str(rehearsal_of(settings) or "")
     with suppress(LocalAwsError):  # it is ending, or can't be reached: whoever starts it says why
         found = status(project)
-        played = str((found.rehearsal or {}).get("scenario", "")) if found else ""
-        if wanted and played and wanted != played:
-            text = f"the local AWS of this project plays something else now: {played}"
+        playing = found.rehearsal if found else None
+        played = str(playing["scenario"]) if playing else ""
+        if wanted and playing and wanted != played:
+            text = f"the local AWS of this project plays something else now: {played or NOTHING}"
             raise ConfigurationError([Problem("rehearsal", text, "`mlcc local status` says for whom; let that end first")])
         return wanted or played
     return wanted
@@ -185,11 +189,11 @@ class AwsSite:
         return FileLedger(self._ledger_path(entry))
 
     def begin(self, entry: Entry) -> None:
-        """Claim the configuration, then put its ledger under the guardian's watch."""
+        """Claim the configuration, and put its ledger under the guardian's watch."""
+        if self._guardian is None:  # first: where it can't be started, nothing stays claimed
+            self._guardian = self._start_guardian()
         if self._table is not None:
             self._claim(self._table, entry)
-        if self._guardian is None:
-            self._guardian = self._start_guardian()
         self._guardian.begin(self._ledger_path(entry))
         self._watched.add(entry.id)
 
@@ -251,7 +255,7 @@ class AwsSite:
         project, run = self._plan.project, self._plan.run
         lines = []
         with suppress(LocalAwsError):  # it has ended already; what it saw is gone with it
-            lines = [holes_met(project, since=run.started), rules_played(project) if self._plan.settings.faults else ""]
+            lines = [holes_met(project, since=run.started), rules_played(project) if run.rehearsal else ""]
         return [f"mlcc: {line}" for line in lines if line]
 
     def close(self) -> None:
@@ -285,10 +289,19 @@ class AwsSite:
     def _artifacts(self) -> Artifacts:
         """S3 where there is a CI table; a local folder where there is none, or where the user asks for one."""
         settings = self._plan.settings
-        bucket = Bucket(self._aws.client("s3"), bucket_name(self._aws.account(), settings.region)) if self._table is not None else None
         chosen = Folder(settings.save_local) if settings.save_local else None
         fallback = Folder(self._plan.project / ".mlcc" / "e2e-results")
-        return Artifacts(self._plan.run.run_id, bucket=bucket, folder=chosen, fallback=fallback, warn=self._unsent.append)
+        return Artifacts(self._plan.run.run_id, bucket=self._bucket(), folder=chosen, fallback=fallback, warn=self._unsent.append)
+
+    def _bucket(self) -> Bucket | None:
+        """None without a CI table, or where AWS does not even say whether there is one: then the folder has what the run found out."""
+        try:
+            if self._table is None:
+                return None
+            return Bucket(self._aws.client("s3"), bucket_name(self._aws.account(), self._plan.settings.region))
+        except MlccError as error:
+            self._unsent.append(f"mlcc: {error}; results are saved on this machine only")
+            return None
 
     def _ledger_path(self, entry: Entry) -> Path:
         return self._plan.run_dir / "ledger" / f"{entry.id}.jsonl"

@@ -162,6 +162,51 @@ def test_the_next_run_meets_no_fault(rehearsed) -> None:
     assert (record["testStatus"], "rehearsal" in record) == ("pass", False)
 
 
+@pytest.fixture(scope="module")
+def small(make_project, entry) -> Any:
+    return make_project(entry("rt-small", lifecycle=["build", "clean"]))
+
+
+def rehearse(project: Any, *rules: str) -> Any:
+    """A run of ``project`` with a plan of these rules."""
+    (project.path / "plan.yaml").write_text("rules:\n" + "".join(f"  - {{{rule}}}\n" for rule in rules))
+    return project.run("--mlcc-faults=plan.yaml")
+
+
+def test_who_may_not_ask_for_the_table_loses_no_result_and_is_told_what_struck(small) -> None:
+    run = rehearse(small, 'operation: "dynamodb:*", fault: access-denied')
+    assert run.code == 1
+    assert "rt-small: the record was not written: can't look for table mlcc-ci-table: AccessDeniedException" in run.output
+    assert "mlcc: faults played: rule 1 (access-denied) struck" in run.output
+    results = small.path / ".mlcc" / "e2e-results" / "reports" / run.run_id / "results.json"
+    (told,) = json.loads(results.read_text())["results"]
+    assert (told["status"], told["failureClass"]) == ("fail-generate", "credentials")
+
+
+def test_a_lost_connection_to_the_table_is_no_unknown_failure(small) -> None:
+    run = rehearse(small, 'operation: "dynamodb:*", fault: connection-reset')
+    assert "failure class: timeout" in run.output, run
+
+
+def test_a_run_that_may_not_ask_who_it_is_says_so_in_a_line_and_claims_nothing(small) -> None:
+    run = rehearse(small, 'operation: "sts:*", fault: expired-token')
+    assert run.code == 1
+    assert "ask whose credentials these are: ExpiredToken: The security token included in the request is expired" in run.output
+    assert "Traceback" not in run.output
+    assert "botocore/" not in run.output
+    with small.cloud() as cloud:
+        records = cloud.table("mlcc-ci-table").scan()["Items"]
+    assert "running" not in {one["testStatus"] for one in records}
+
+
+def test_a_clean_that_is_refused_says_why(small) -> None:
+    run = rehearse(small, 'operation: "s3:DeleteObject*", fault: access-denied')
+    with small.cloud() as cloud:
+        record = cloud.record(small.config_id("rt-small"))
+    assert (record["testStatus"], record["failureClass"]) == ("fail-clean", "credentials"), run
+    assert "AccessDenied" in run.output
+
+
 def test_a_run_says_what_mlcc_local_up_rehearses_and_refuses_to_rehearse_something_else(make_project, entry) -> None:
     project = make_project(entry("rt-one", lifecycle=["clean"]))
     up = project.mlcc("local", "up", "--latency", "aws", "--time-scale", "1000")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pytest_mlcc.aws.errors import translated
 from pytest_mlcc.aws.wait import CLOUD, NEARBY, Interval
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class Aws:
             boto3.setup_default_session(region_name=self.region)
 
     def account(self) -> str:
-        """The account's id, asked once."""
-        with self._lock:
+        """The account's id, asked once. Raises StageError where AWS does not say."""
+        with self._lock, translated("ask whose credentials these are"):
             if not self._account:
                 self._account = str(self.client("sts").get_caller_identity()["Account"])
             return self._account

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from pytest_mlcc.aws.deletion import GONE, KINDS, ORDER, delete, state_of
-from pytest_mlcc.aws.errors import translated
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.errors import MlccError
 from pytest_mlcc.lifecycle.ports import Deadline, Ledger, Resource
@@ -54,8 +53,7 @@ class AwsCleaner:
         if self._account is None:
             return True
         try:
-            with translated("ask whose credentials these are"):
-                found = self._aws.account()
+            found = self._aws.account()
         except MlccError as error:
             log(str(error))
             return False

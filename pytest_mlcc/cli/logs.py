@@ -82,8 +82,11 @@ def _print(project: Path, found: launch.Status, resource: str, *, follow: bool, 
             with translated("read logs"):
                 source = choose(resource, list(sources(client, launch.running(project))))
                 tail = FileTail(Path(source.path)) if source.path else Tail(client, source)
-                for line in tail.new()[-lines:]:
+                begun = tail.new()[-lines:]
+                for line in begun:
                     click.echo(line)
+                if not begun and not follow:
+                    click.echo(f"{source.full_name} has written nothing yet.", err=True)
                 if follow:
                     _follow(tail, lambda: _runs(project, source))
         except KeyboardInterrupt:
@@ -223,5 +226,6 @@ def choose(resource: str, known: Sequence[Source]) -> Source:
         raise LocalAwsError(f"{resource!r} may be any of: {', '.join(names[:_LISTED])}{more}; say which")
     if not known:
         raise LocalAwsError(f"there is no log of {resource!r}: nothing has written a log here yet")
-    hint = did_you_mean(resource, [one.name for one in known]) or "`mlcc local status` shows what runs"
+    projects = {one.name.partition(":")[0] for one in known if one.kind == "build"}
+    hint = did_you_mean(resource, [*(one.name for one in known), *sorted(projects)]) or "`mlcc local status` shows what runs"
     raise LocalAwsError(f"nothing of the name {resource!r} has a log here; {hint}")

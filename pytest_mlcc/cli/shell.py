@@ -34,6 +34,7 @@ _FISH = 'functions -c fish_prompt _mlcc_prompt; function fish_prompt; echo -n "{
 def shell(project: Path, region: str, command: tuple[str, ...]) -> None:
     """Open a shell in which aws, boto3 and the SDK talk to the local AWS; or run one command so: mlcc local shell -- CMD ...
 
+    Without a terminal the shell takes its commands from the standard input: mlcc local shell < commands.sh
     The local AWS is started if none runs, and kept while the shell is open. The exit code is the command's.
     """
     try:
@@ -56,6 +57,8 @@ def _environment(running: launch.LocalAws, region: str) -> dict[str, str]:
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
     if command:
         return _wait(command, environment)
+    if not sys.stdin.isatty():  # commands come from a file or a pipe: nobody looks at a prompt
+        return _wait([_path(environment)], environment)
     click.echo(f"Clients in this shell talk to the local AWS at {environment['AWS_ENDPOINT_URL']}; leave it with exit.", err=True)
     with _interactive(environment) as (words, more):
         return _wait(words, {**environment, **more})
@@ -80,10 +83,15 @@ def _take_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _path(environment: dict[str, str]) -> str:
+    """The user's shell."""
+    return environment.get("SHELL") or "/bin/sh"
+
+
 @contextmanager
 def _interactive(environment: dict[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
     """The words and variables that open the user's shell with a mark in its prompt, after its own start-up files."""
-    path = environment.get("SHELL") or "/bin/sh"
+    path = _path(environment)
     name = Path(path).name
     with tempfile.TemporaryDirectory(prefix="mlcc-shell-") as folder:
         if name == "bash":

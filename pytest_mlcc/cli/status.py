@@ -8,6 +8,7 @@ from io import StringIO
 from pytest_mlcc.localaws import launch
 from pytest_mlcc.localaws.holders import USER
 from pytest_mlcc.localaws.observed import holes, played
+from pytest_mlcc.localaws.rehearsal.director import NOTHING
 
 __all__ = ["duration", "lines", "table"]
 
@@ -50,10 +51,10 @@ def _runtime(found: launch.Status) -> str:
 def _rehearsal(found: launch.Status) -> Iterator[str]:
     playing = found.rehearsal
     if playing is None:
-        yield "Plays    no delays and no faults"
+        yield f"Plays    {NOTHING}"
         return
     who = ", ".join("mlcc local up" if holder == USER else f"process {holder}" for holder in playing["holders"])
-    yield f"Plays    {playing['scenario'] or 'no delays and no faults'} (for {who})"
+    yield f"Plays    {playing['scenario'] or NOTHING} (for {who})"
     yield from (f"         {line}" for line in played(playing["rules"]))
 
 

@@ -131,16 +131,18 @@ def ensure(
     region: str = "us-west-2",
     engine: bool = True,
     rehearsal: Scenario | None = None,
+    told: str | None = None,
     runtime: str = "auto",
 ) -> LocalAws:
     """The project's local AWS, started if none runs, kept alive at least as long as ``holder_pid`` (this process) lives.
 
     ``engine=False`` saves a server that is started here the warming of the engine (some seconds of both cores); nothing
     that serves or trains a model works on it. ``rehearsal`` is played, and images run by ``runtime``
-    (``auto``, ``process`` or ``container``), as long as that process lives. Raises LocalAwsError, with the
+    (``auto``, ``process`` or ``container``), as long as that process lives. One that asks for no rehearsal itself may say which one it
+    was ``told`` is played (in its words, empty for none): it goes on under it, and no other begins. Raises LocalAwsError, with the
     end of the server's log, where it can't start, and where it does something else for another holder.
     """
-    return _ensure(project_dir, Holder.of(holder_pid), region=region, engine=engine, rehearsal=rehearsal, runtime=runtime)
+    return _ensure(project_dir, Holder.of(holder_pid), region=region, engine=engine, rehearsal=rehearsal, told=told, runtime=runtime)
 
 
 def hold_for_user(project_dir: Path, *, region: str = "us-west-2", rehearsal: Scenario | None = None, runtime: str = "auto") -> LocalAws:
@@ -218,16 +220,27 @@ def reset(project_dir: Path) -> bool:
 
 
 def _ensure(
-    project_dir: Path, holder: Holder, *, region: str, engine: bool = True, rehearsal: Scenario | None = None, runtime: str = "auto"
+    project_dir: Path,
+    holder: Holder,
+    *,
+    region: str,
+    engine: bool = True,
+    rehearsal: Scenario | None = None,
+    told: str | None = None,
+    runtime: str = "auto",
 ) -> LocalAws:
     directory = local_dir(project_dir)
-    wish = {"holder": str(holder), "region": region, "runtime": runtime, **({"rehearsal": rehearsal.to_json()} if rehearsal else {})}
+    wish = {"holder": str(holder), "region": region, "runtime": runtime, "rehearsal": rehearsal and rehearsal.to_json(), "told": told}
     with _starting(directory):
         held = _hold(directory, wish)
         if held is not None:
             return _local_aws(held, region=region, started_here=False)
         pid = _start(directory, holder, region=region, engine=engine)
-        found = _find(directory) if rehearsal is None and runtime == "auto" else _hold(directory, wish)
+        try:
+            found = _hold(directory, wish)
+        except LocalAwsError:
+            _stop(directory)
+            raise
         if found is None:
             raise LocalAwsError(f"the local AWS (pid {pid}) ended right after its start{_log_tail(directory)}")
         return _local_aws(found, region=region, started_here=True)

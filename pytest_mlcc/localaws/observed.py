@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_mlcc.localaws.holders import USER
 from pytest_mlcc.localaws.launch import status, unserved
 
 __all__ = ["holes", "holes_met", "played", "rules_played"]
@@ -31,7 +32,11 @@ def holes(counts: Mapping[str, int]) -> str:
 def rules_played(project_dir: Path) -> str:
     """How often the rules of the fault plan that is played have struck; empty where none is."""
     found = status(project_dir)
-    return f"faults played: {'; '.join(played(found.rehearsal['rules']))}" if found and found.rehearsal else ""
+    playing = found.rehearsal if found else None
+    if not playing or not playing["rules"]:
+        return ""
+    since = " since mlcc local up" if USER in playing["holders"] else ""
+    return f"faults played{since}: {'; '.join(played(playing['rules']))}"
 
 
 def played(rules: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -22,6 +22,7 @@ HISTORY_TABLE = "mlcc-ci-history"
 DATASETS_BUCKET = "mlcc-e2e-datasets"
 REPOSITORY = "ml-container-creator"
 
+
 class Ask(Protocol):
     """One call of a service's operation."""
 

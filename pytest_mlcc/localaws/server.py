@@ -231,7 +231,7 @@ class Server:
         holder = Holder.parse(str(request.get("holder", "")))
         if not holder.alive:
             return 400, {"message": f"no living holder {holder}"}
-        refusal = self._rehearse(holder, request.get("rehearsal")) or self._runtime.ask(holder, request.get("runtime"))
+        refusal = self._rehearse(holder, request.get("rehearsal"), request.get("told")) or self._runtime.ask(holder, request.get("runtime"))
         if refusal:
             return HTTPStatus.LOCKED, {"message": refusal}
         self._holders.add(holder)
@@ -251,7 +251,7 @@ class Server:
         holder = Holder.parse(str(request.get("holder", "")))
         if holder not in self._holders.living():
             return 400, {"message": f"{holder} does not hold this server"}
-        refusal = self._rehearse(holder, request.get("rehearsal"))
+        refusal = self._rehearse(holder, request.get("rehearsal"), None)
         return (HTTPStatus.LOCKED, {"message": refusal}) if refusal else (200, self.health())
 
     async def _tell_unserved(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -273,12 +273,13 @@ class Server:
         self.stop()
         return 200, self.health()
 
-    def _rehearse(self, holder: Holder, wish: Any) -> str:
-        """Let a holder's wish, if it has one, be played; why not, where it can't be."""
-        if wish is None:
-            return ""
+    def _rehearse(self, holder: Holder, wish: Any, told: Any) -> str:
+        """Let a holder's wish be played, or what it was told go on, if it has the one or the other; why not, where that can't be."""
         try:
-            self._director.ask(holder, wish)
+            if wish is not None:
+                self._director.ask(holder, wish)
+            elif told is not None:
+                self._director.look_on(holder, str(told))
         except RehearsalTakenError as error:
             return str(error)
         return ""

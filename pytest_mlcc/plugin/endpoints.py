@@ -82,13 +82,22 @@ class Endpoint:
         if not self.opened:
             self.log("nothing was created, nothing to clean")
             return
-        ledger = self._site().ledger(self.entry)
         try:
             self.note(**self._site().driver.run(CLEAN, self._context()))
         finally:  # what a driver's own clean could not do is the cleaner's
-            left = self._site().cleaner.clean(ledger, log=self.log)
+            left, said = self._sweep()
         if left:
-            raise LeftoversError(f"still alive after clean: {_names(left)}")
+            raise LeftoversError(f"still alive after clean: {_names(left)}", output="\n".join(said))
+
+    def _sweep(self) -> tuple[Sequence[Resource], list[str]]:
+        """Delete what the ledger still names; what is left of it, and what the cleaner said, which tells why."""
+        said: list[str] = []
+
+        def log(line: str) -> None:
+            said.append(line)
+            self.log(line)
+
+        return self._site().cleaner.clean(self._site().ledger(self.entry), log=log), said
 
     def enter(self, stage: str) -> None:
         """From now on this is the stage: its log takes what fixtures and the test function write."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_mlcc.errors import MlccError
 from pytest_mlcc.lifecycle import policy
 from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.lifecycle.stage import ExtraStage, plan
@@ -98,9 +99,16 @@ class Records:
                 self._conclude(name)
             self._publish(session, planned)
         finally:
+            self._shut_down()
+        return result
+
+    def _shut_down(self) -> None:
+        """What can't be stopped is a line of the summary: the run's results stand."""
+        try:
             if self._site is not None:
                 self._site.shut_down()
-        return result
+        except MlccError as error:
+            self._notes.append(f"mlcc: {error}")
 
     def _publish(self, session: pytest.Session, planned: Any) -> None:
         verdicts = [self._verdicts[name] for name in planned if name in self._verdicts]

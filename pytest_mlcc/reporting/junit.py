@@ -35,5 +35,6 @@ def properties(
         ("cost", cost.known if cost else None),
         ("costComplete", str(cost.complete).lower() if cost else None),
         ("runId", run.run_id),
+        ("rehearsal", run.rehearsal or None),
     ]
     return [(name, printable(str(value))) for name, value in known if value is not None]

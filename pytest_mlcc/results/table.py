@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pytest_mlcc.aws.errors import translate
 from pytest_mlcc.catalog.entry import Entry
 from pytest_mlcc.errors import MlccError
 from pytest_mlcc.lifecycle.ports import RunInfo
@@ -229,7 +230,10 @@ class Table:
             raise self._failed(f"read {arguments['TableName']} of", error) from error
 
     def _failed(self, action: str, error: Exception) -> MlccError:
-        return MlccError(f"can't {action} table {self.table_name}: {error}")
+        """The error in AWS's words, with its failure class where the type tells."""
+        doing = f"can't {action} table {self.table_name}"
+        found = translate(error, doing)
+        return found if isinstance(found, MlccError) else MlccError(f"{doing}: {error}")
 
 
 def _code(error: Exception) -> str:

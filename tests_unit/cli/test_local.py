@@ -60,11 +60,20 @@ def test_up_rehearses_until_down(project: Path) -> None:
     assert "rule 1 (throttling) met no call (s3:ListBuckets on *)" in shown
     assert json.loads(_run(project, "status", "--json").output)["rehearsal"]["holders"] == ["user"]
 
+    assert "It rehearses aws latency at scale 60, faults plan.yaml" in _run(project, "up").output, "who looks again is told"
     again = _run(project, "up", "--latency", "aws")
     assert "It rehearses aws latency." in again.output, "the same holder may change its mind"
     launch.ensure(project)
     _run(project, "down")
     assert "Plays    no delays and no faults" in _run(project, "status").output
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "inf", "nan", "fast"])
+def test_a_senseless_time_scale_is_refused_and_starts_nothing(project: Path, scale: str) -> None:
+    refused = _run(project, "up", "--latency", "aws", "--time-scale", scale)
+    assert refused.exit_code == 2
+    assert "--time-scale" in refused.output
+    assert launch.status(project) is None
 
 
 def test_up_tells_every_mistake_of_a_plan_and_starts_nothing(project: Path) -> None:
@@ -121,6 +130,21 @@ def test_reset_asks_and_forgets(project: Path) -> None:
     found = launch.status(project)
     assert found is not None, "the user had asked for it to be up"
     assert found.held_by_user
+
+
+def test_reset_tells_where_it_is_now_and_takes_nothing_from_a_run(project: Path) -> None:
+    launch.ensure(project, engine=False)
+    launch.hold_for_user(project)
+    refused = _run(project, "reset", "--yes")
+    assert refused.exit_code == 1
+    assert f"process {os.getpid()} still works with it" in refused.output
+    before = launch.status(project)
+    assert before is not None, "a run lost what it works on"
+    forced = _run(project, "reset", "--yes", "--force")
+    after = launch.status(project)
+    assert after is not None
+    assert after.pid != before.pid
+    assert f"export AWS_ENDPOINT_URL={after.endpoint_url}" in forced.output
 
 
 def test_a_server_that_can_not_start_is_exit_1_with_the_reason(project: Path) -> None:

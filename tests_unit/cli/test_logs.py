@@ -51,6 +51,7 @@ def test_a_name_that_fits_one_is_enough(word: str, expected: str) -> None:
     [
         ("demo", "'demo' may be any of: endpoint/demo, inference-component/demo; say which"),
         ("d", "endpoint/demo, inference-component/demo, inference-component/demo-adapter; say which"),
+        ("imgaes", 'did you mean "images"?'),
         ("demo-adaptre", "nothing of the name 'demo-adaptre' has a log here; did you mean \"demo-adapter\"?"),
     ],
 )
@@ -107,6 +108,15 @@ def test_an_unknown_name_is_exit_1_with_a_suggestion(cloud: tuple[Path, Any]) ->
     refused = _run(project, "my-endpiont")
     assert refused.exit_code == 1
     assert 'did you mean "my-endpoint"?' in refused.output
+
+
+def test_a_resource_that_has_written_nothing_is_told_from_one_that_is_not_there(
+    cloud: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "running", lambda _project: (launch.Running("endpoint", "silent", "InService"),))
+    shown = _run(cloud[0], "silent")
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert "endpoint/silent has written nothing yet" in shown.stderr
 
 
 def test_following_prints_what_comes_until_the_resource_has_ended(cloud: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:

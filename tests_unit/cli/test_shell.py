@@ -62,6 +62,16 @@ def test_its_exit_code_is_the_commands(project: Path) -> None:
     assert "no-such-program x can't be run: No such file" in missing.stderr
 
 
+def test_commands_can_come_from_a_pipe_and_no_prompt_is_in_the_way(project: Path) -> None:
+    found = launch.status(project)
+    assert found is not None
+    ran = subprocess.run(
+        _command(project), input="echo endpoint=$AWS_ENDPOINT_URL\nexit 6\n", capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "SHELL": "/bin/bash"},
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (6, f"endpoint={found.endpoint_url}\n", "")
+
+
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
 def test_an_open_shell_shows_where_it_is_and_holds_the_server(project: Path, shell: str) -> None:
     master, slave = pty.openpty()

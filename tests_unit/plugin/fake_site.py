@@ -14,7 +14,7 @@ import sys
 import threading
 
 from pytest_mlcc.cleanup.ledger import FileLedger
-from pytest_mlcc.errors import ClaimRefused, FailureClass, MlccError, StageError
+from pytest_mlcc.errors import ClaimRefused, FailureClass, LocalAwsError, MlccError, StageError
 from pytest_mlcc.lifecycle import policy
 from pytest_mlcc.lifecycle.ports import Answer, Resource, Step
 
@@ -103,6 +103,8 @@ class FakeCleaner:
         left = []
         for resource in ledger.open():
             log(f"deleting {resource.kind} {resource.name}")
+            if stuck:
+                log("AccessDeniedException: the role may not delete")
             path = self._project / "cloud" / resource.name
             if not stuck:
                 path.unlink(missing_ok=True)
@@ -147,4 +149,5 @@ class FakeSite:
         pass
 
     def shut_down(self):
-        pass
+        if (self._blueprint.project / "cloud-stays").exists():
+            raise LocalAwsError("waited 20 s for the local AWS (pid 1) to end")

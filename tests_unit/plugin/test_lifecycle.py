@@ -38,7 +38,17 @@ def test_a_clean_that_leaves_something_behind_is_a_failure_of_its_own(project) -
     result = project.run("-m", "nightly")
     assert result.ret == 1
     assert project.record("rt-b")["status"] == "fail-clean"
-    result.stdout.fnmatch_lines(["*still alive after clean:*endpoint rt-b-endpoint*"])
+    result.stdout.fnmatch_lines(
+        ["*still alive after clean:*endpoint rt-b-endpoint*", "*the role may not delete*", "*failure class: credentials*"]
+    )
+
+
+def test_a_local_aws_that_does_not_end_takes_no_result_away(project) -> None:
+    (project.path / "cloud-stays").touch()
+    result = project.run("-m", "nightly")
+    assert result.ret == 0
+    assert project.record("rt-b")["status"] == "pass"
+    result.stdout.fnmatch_lines(["mlcc: waited 20 s for the local AWS (pid 1) to end"])
 
 
 def test_the_failed_clean_of_one_entry_is_not_blamed_on_the_next(project) -> None:

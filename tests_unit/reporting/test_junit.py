@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -31,6 +32,11 @@ def test_what_is_not_known_is_left_out(make: Any) -> None:
     unknown = dict(properties(make.entry(), "clean", None, make.run(), cost=Cost(complete=False)))
     assert "cost" not in unknown
     assert unknown["costComplete"] == "false"
+
+
+def test_a_rehearsed_failure_is_told_from_a_real_one(make: Any) -> None:
+    run = replace(make.run(), rehearsal="faults night.yaml (1 rule, seed 7)")
+    assert ("rehearsal", "faults night.yaml (1 rule, seed 7)") in properties(make.entry(), "deploy", None, run)
 
 
 def test_no_value_makes_the_xml_unreadable(make: Any) -> None:

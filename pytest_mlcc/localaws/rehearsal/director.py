@@ -10,7 +10,10 @@ from pytest_mlcc.localaws.holders import USER, Holder
 from pytest_mlcc.localaws.rehearsal.rehearsal import Rehearsal
 from pytest_mlcc.localaws.rehearsal.scenario import Scenario
 
-__all__ = ["Director", "RehearsalTakenError"]
+__all__ = ["NOTHING", "Director", "RehearsalTakenError"]
+
+#: How a scenario without delays and faults is called.
+NOTHING = "no delays and no faults"
 
 
 class RehearsalTakenError(Exception):
@@ -18,7 +21,11 @@ class RehearsalTakenError(Exception):
 
 
 class Director:
-    """Chooses what the rehearsal plays: what its one asking holder wants, or nothing."""
+    """Chooses what the rehearsal plays: what holders ask for, one scenario at a time, or nothing.
+
+    A holder that asks has its scenario as long as it lives. One that only looks on counts on what it was told is played,
+    be it nothing: nobody may begin another one under it.
+    """
 
     def __init__(self, rehearsal: Rehearsal) -> None:
         self._rehearsal = rehearsal
@@ -39,6 +46,17 @@ class Director:
             if self._rehearsal.scenario != scenario:
                 self._rehearsal.play(scenario)
 
+    def look_on(self, holder: Holder, told: str) -> None:
+        """Keep what is played as it is for as long as ``holder`` lives, which was ``told`` so: a scenario's words, empty for nothing.
+
+        Raises RehearsalTakenError where another one has begun since.
+        """
+        with self._lock:
+            playing = self._rehearsal.scenario
+            if str(playing) != told:
+                raise RehearsalTakenError(f"it rehearses {_words(playing)} by now, and not {told or NOTHING}: start again")
+            self._asking.setdefault(holder, playing)
+
     def keep(self, living: Collection[Holder]) -> None:
         """Forget what holders asked for that are gone; with the last of them the rehearsal ends."""
         if not self._asking:  # looked at some times a second
@@ -49,17 +67,21 @@ class Director:
                 self._rehearsal.play(Scenario.instant())
 
     def to_json(self) -> dict[str, Any] | None:
-        """What is played, for whom, and how often each rule has struck; None for nothing."""
+        """What is played (empty for nothing), for whom, and how often each rule has struck; None where nobody counts on anything."""
         if not self._asking:
             return None
         holders = [holder.name for holder in self._asking]
         return {"scenario": str(self._rehearsal.scenario), "holders": holders, "rules": self._rehearsal.strikes()}
 
 
+def _words(scenario: Scenario) -> str:
+    return str(scenario) or NOTHING
+
+
 def _refusal(wanted: Scenario, holder: Holder, playing: Scenario) -> str:
     who = "mlcc local up" if holder.name == USER else f"process {holder.name}"
     remedy = "mlcc local down, then up again" if holder.name == USER else "wait until it has ended, or run in another project folder"
     return (
-        f"it rehearses something else for {who} ({playing or 'instant'}), so it can't rehearse {wanted or 'instant'}: "
+        f"it rehearses something else for {who} ({_words(playing)}), so it can't rehearse {_words(wanted)}: "
         f"both would see the other's waits and faults; {remedy}"
     )

@@ -55,6 +55,39 @@ def test_a_plan_of_mlcc_local_up_says_how_to_end_it() -> None:
         director.ask(RUN, wish("access-denied"))
 
 
+def test_nobody_begins_a_rehearsal_under_a_run_that_was_told_there_is_none() -> None:
+    rehearsal = Rehearsal()
+    director = Director(rehearsal)
+    director.look_on(RUN, "")
+    with pytest.raises(RehearsalTakenError, match=r"for process 100 \(no delays and no faults\)"):
+        director.ask(OTHER, wish())
+    assert not rehearsal.meddles
+    director.keep([OTHER])
+    director.ask(OTHER, wish())
+    assert rehearsal.meddles
+
+
+def test_who_looks_on_keeps_what_it_was_told_when_the_one_that_asked_has_gone() -> None:
+    rehearsal = Rehearsal()
+    director = Director(rehearsal)
+    director.ask(OTHER, wish())
+    director.look_on(RUN, "faults p.yaml (1 rule, seed 0)")
+    director.keep([RUN])
+    assert rehearsal.meddles, "its record says so"
+    director.keep([])
+    assert not rehearsal.meddles
+
+
+def test_who_was_told_something_else_than_is_played_by_now_is_refused() -> None:
+    director = Director(Rehearsal())
+    director.ask(OTHER, wish())
+    with pytest.raises(RehearsalTakenError, match=r"rehearses faults p.yaml .* by now, and not no delays and no faults: start again"):
+        director.look_on(RUN, "")
+    director.keep([RUN])
+    with pytest.raises(RehearsalTakenError, match=r"no delays and no faults by now, and not faults p\.yaml"):
+        director.look_on(RUN, "faults p.yaml (1 rule, seed 0)")
+
+
 def test_a_holder_may_change_its_mind() -> None:
     rehearsal = Rehearsal()
     director = Director(rehearsal)

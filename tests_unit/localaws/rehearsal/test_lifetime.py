@@ -72,6 +72,28 @@ def test_a_second_run_with_other_delays_is_refused_and_holds_nothing(project: Pa
     assert launch.ensure(project, holder_pid=run.pid, rehearsal=scenario(60)).pid == found.pid, "the same delays are no quarrel"
 
 
+def test_a_run_that_rehearses_nothing_is_not_struck_by_one_that_comes_later(project: Path, run: subprocess.Popen[bytes]) -> None:
+    launch.ensure(project, holder_pid=run.pid, engine=False, told="")
+    with pytest.raises(LocalAwsError, match=rf"it rehearses something else for process {run.pid} \(no delays and no faults\)"):
+        launch.ensure(project, rehearsal=scenario(60))
+    assert played(project) == ""
+    run.kill()
+    run.wait()
+    launch.ensure(project, engine=False)
+    deadline = time.monotonic() + 10
+    while launch.status(project).rehearsal is not None:  # type: ignore[union-attr]  # it runs: this process holds it
+        assert time.monotonic() < deadline, "the dead run still has a say"
+        time.sleep(0.02)
+    launch.ensure(project, rehearsal=scenario(60))
+    assert played(project) == "aws latency at scale 60"
+
+
+def test_a_start_whose_wish_is_refused_leaves_no_server(project: Path) -> None:
+    with pytest.raises(LocalAwsError, match="no delays and no faults by now, and not aws latency: start again"):
+        launch.ensure(project, engine=False, told="aws latency")
+    assert launch.status(project) is None
+
+
 def test_who_does_not_hold_the_server_has_no_say(project: Path, run: subprocess.Popen[bytes]) -> None:
     started = launch.ensure(project, engine=False)
     wish = {"holder": str(Holder.of(run.pid)), "rehearsal": scenario(60).to_json()}

@@ -50,5 +50,7 @@ class Hosted:
 
 def _shown(kind: str, name: str, status: str, container: Container | None, started: float) -> dict[str, Any]:
     """An endpoint of several variants is shown with the process of its first."""
-    pid, log = (container.pid, str(container.request.log)) if container is not None else (None, None)
-    return {"kind": kind, "name": name, "status": status, "pid": pid, "started": started, "log": log}
+    shown = {"kind": kind, "name": name, "status": status, "started": started}
+    if container is None:
+        return shown
+    return {**shown, "pid": container.pid, "port": container.port, "log": str(container.request.log)}
