@@ -79,6 +79,8 @@ def up(*, project: Path, region: str, latency: str, time_scale: float, faults: P
     from pytest_mlcc.localaws.rehearsal.scenario import read_scenario
 
     scenario = read_scenario(latency, time_scale, faults)
+    if scenario is None and time_scale != 1:
+        raise click.UsageError("--time-scale divides the waits of --latency, which is instant: add --latency aws")
     try:
         _tell(project, launch.hold_for_user(project, region=region, rehearsal=scenario, runtime=runtime))
     except LocalAwsError as error:

@@ -13,6 +13,7 @@ from pytest_mlcc.lifecycle.outcome import Result
 from pytest_mlcc.lifecycle.policy import PASS, first_failure, status
 from pytest_mlcc.plugin import keys
 from pytest_mlcc.reporting.summary import Planned
+from pytest_mlcc.settings import Source
 
 __all__ = ["Screen", "header"]
 
@@ -49,6 +50,8 @@ def header(config: pytest.Config) -> Sequence[str]:
         lines.append(f"mlcc: {told()}; scripts and files of the generated projects stay as they are")
     if rehearsal := config.stash[keys.RUN].rehearsal:
         lines.append(f"mlcc: rehearsal: {rehearsal}")
+    elif settings.sources["time_scale"] is Source.FLAG:
+        lines.append("mlcc: nothing is rehearsed: --mlcc-time-scale divides the waits of --mlcc-latency, which is instant")
     dist, workers = config.getoption("dist", "no"), config.getoption("numprocesses", None)
     if workers and dist not in ("no", "load"):
         lines.append(f"mlcc: --dist {dist} is replaced by our own scheduler: an entry never splits over workers")

@@ -76,6 +76,12 @@ def test_a_senseless_time_scale_is_refused_and_starts_nothing(project: Path, sca
     assert launch.status(project) is None
 
 
+def test_a_time_scale_that_scales_nothing_is_refused(project: Path) -> None:
+    refused = _run(project, "up", "--time-scale", "60")
+    assert refused.exit_code == 2
+    assert "add --latency aws" in refused.output
+
+
 def test_up_tells_every_mistake_of_a_plan_and_starts_nothing(project: Path) -> None:
     plan = project / "plan.yaml"
     plan.write_text("rules: [{operation: 's3:ListBucket', fault: throttle}, {operation: 's3:ListBucket', fault: throttling}]\n")

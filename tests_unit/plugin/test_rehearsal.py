@@ -25,7 +25,14 @@ def test_the_header_names_profile_scale_and_plan(one: Any) -> None:
 
 
 def test_the_header_is_silent_where_nothing_is_rehearsed(one: Any) -> None:
-    assert "rehearsal" not in one.run("--mlcc-time-scale=60").stdout.str()
+    said = one.run(MLCC_TIME_SCALE="60").stdout.str()
+    assert "mlcc: rehearsal" not in said
+    assert "mlcc: nothing is rehearsed" not in said
+
+
+def test_a_time_scale_that_scales_nothing_is_told(one: Any) -> None:
+    one.run("--mlcc-time-scale=60").stdout.fnmatch_lines(["mlcc: nothing is rehearsed: --mlcc-time-scale divides*"])
+    assert "nothing is rehearsed" not in one.run("--mlcc-time-scale=60", "--mlcc-latency=aws").stdout.str()
 
 
 def test_every_mistake_of_both_files_stops_the_run_before_it_starts(one: Any) -> None:

@@ -47,7 +47,8 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 def _syntax(path: Path, error: Any) -> Problem:
     mark = getattr(error, "problem_mark", None)
     where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-    return Problem(where, getattr(error, "problem", None) or str(error))
+    said = [getattr(error, name, None) for name in ("context", "problem")]
+    return Problem(where, ", ".join(filter(None, said)) or " ".join(str(error).split()))
 
 
 def _loader() -> Any:
@@ -56,12 +57,13 @@ def _loader() -> Any:
 
     class Strict(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            seen: set[Any] = set()
+            seen: set[str] = set()
             for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
-                seen.add(key)
+                if not isinstance(key_node, yaml.ScalarNode):
+                    raise yaml.constructor.ConstructorError(None, None, "a key has to be a word", key_node.start_mark)
+                if key_node.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark)
+                seen.add(key_node.value)
             return super().construct_mapping(node, deep)
 
     return Strict

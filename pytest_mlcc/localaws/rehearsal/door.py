@@ -62,7 +62,7 @@ class Meddler:
             return None
         names = call.names
         speaks = call.protocol not in (Protocol.S3, Protocol.REST_XML, Protocol.CBOR)
-        if speaks and any(rule.resource != "*" for rule in rules) and int(headers.get("content-length") or 0) <= _READ_BYTES:
+        if speaks and any(rule.asks_for_names for rule in rules) and int(headers.get("content-length") or 0) <= _READ_BYTES:
             names += names_in(call, await body.read())
         return self._rehearsal.trouble(call.action, names)
 

@@ -105,6 +105,8 @@ def _mistakes(where: str, data: Mapping[str, Any], error: ValidationError) -> It
             yield Problem(place, str(one["ctx"]["error"]))
         else:
             yield Problem(place, f"{data.get(key)!r}: {one['msg'].lower()}")
+    if not any(one["loc"][:1] == ("operation",) for one in error.errors()):  # else nobody has mended the rule at once
+        yield from _unknown_operation(f"{where}, operation", canonical(data["operation"]))
 
 
 def _parameter_mistakes(where: str, rule: Rule) -> Iterator[Problem]:
@@ -126,7 +128,11 @@ def _operation_mistakes(where: str, rule: Rule) -> Iterator[Problem]:
             hint = did_you_mean(rule.operation, FATED[rule.fault]) or f"one of: {', '.join(FATED[rule.fault])}"
             yield Problem(place, f"{rule.operation!r} makes nothing that {rule.fault} could befall", hint)
         return
-    service, _, pattern = rule.operation.partition(":")
+    yield from _unknown_operation(place, rule.operation)
+
+
+def _unknown_operation(place: str, operation: str) -> Iterator[Problem]:
+    service, _, pattern = operation.partition(":")
     if any(sign in service for sign in "*?["):
         return
     known = operation_names(service)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from pytest_mlcc.localaws.rehearsal.rules import Rule
 
 __all__ = ["Rehearsal"]
+
+#: What differs in a resource's name from run to run: the time it was made, a run's id, a build's number.
+_VARYING = re.compile(r"\d{8}t?\d{6}(?:-[0-9a-f]{4})?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class Rehearsal:
@@ -74,7 +79,7 @@ class Rehearsal:
     def _struck(self, rules: list[_Live], operation: str, names: tuple[str, ...]) -> Rule | None:
         """The first rule that strikes. Every rule counts every call of its own, so that none depends on what another does."""
         matching = [one for one in rules if one.rule.is_about(operation) and one.rule.names(names)]
-        striking = [one for one in matching if one.would_strike()]
+        striking = [one for one in matching if one.would_strike(operation, names)]
         if not striking:
             return None
         striking[0].struck += 1
@@ -83,20 +88,30 @@ class Rehearsal:
 
 @dataclass(slots=True)
 class _Live:
-    """A rule at work. Its chance is its own: the same seed and the same order of matching calls strike the same calls."""
+    """A rule at work, with a chance of its own.
+
+    Each resource draws for itself: what happens to it depends neither on who else calls meanwhile nor on the run's id in its
+    name, so that a seed strikes the same models again, however many workers there are.
+    """
 
     rule: Rule
-    chance: random.Random
+    seed: str
     matched: int = field(default=0)
     struck: int = field(default=0)
+    drawn: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, rule: Rule, number: int, seed: int) -> _Live:
-        return cls(rule, random.Random(f"{seed}:{number}"))  # noqa: S311 - to be repeatable is its purpose
+        return cls(rule, f"{seed}:{number}")
 
-    def would_strike(self) -> bool:
+    def would_strike(self, operation: str, names: tuple[str, ...]) -> bool:
         self.matched += 1
         if self.rule.probability is not None:
-            return self.chance.random() < self.rule.probability
+            return self._draw(operation, names) < self.rule.probability
         calls = self.rule.calls
         return calls is None or any(first <= self.matched and (last is None or self.matched <= last) for first, last in calls)
+
+    def _draw(self, operation: str, names: tuple[str, ...]) -> float:
+        who = "\0".join((operation, *(_VARYING.sub("", name) for name in names)))
+        self.drawn[who] += 1
+        return random.Random(f"{self.seed}:{who}:{self.drawn[who]}").random()  # noqa: S311 - to be repeatable is its purpose

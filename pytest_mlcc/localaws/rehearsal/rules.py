@@ -6,7 +6,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from pytest_mlcc.localaws.rehearsal.vocabulary import FATED, Fate, Fault, Trouble
 
@@ -51,6 +51,12 @@ def _range(part: Any, whole: Any) -> Range:
     return first, last
 
 
+def _action(operation: str) -> str:
+    if not re.fullmatch(r"[a-z0-9*?\[\]!-]+:\S+", operation):
+        raise ValueError(f"{operation!r} is not <service>:<operation>, as in sagemaker:CreateEndpoint or dynamodb:*")
+    return operation
+
+
 def _as_written(ranges: tuple[Range, ...] | None) -> list[str] | None:
     if ranges is None:
         return None
@@ -64,8 +70,8 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
-    operation: str
-    resource: str = "*"
+    operation: Annotated[str, AfterValidator(_action)]
+    resource: Annotated[str, Field(min_length=1)] = "*"
     calls: Annotated[tuple[Range, ...] | None, BeforeValidator(_ranges), PlainSerializer(_as_written)] = None
     probability: Annotated[float, Field(gt=0, le=1)] | None = None
     fault: Fault
@@ -78,8 +84,6 @@ class Rule(BaseModel):
     def _one_choice(self) -> Rule:
         if self.calls is not None and self.probability is not None:
             raise ValueError("calls and probability exclude each other: which calls, or how many of them by chance?")
-        if not re.fullmatch(r"[a-z0-9*?\[\]!-]+:\S+", self.operation):
-            raise ValueError(f"the operation {self.operation!r} is not <service>:<operation>, as in sagemaker:CreateEndpoint or dynamodb:*")
         return self
 
     @property
@@ -90,6 +94,11 @@ class Rule(BaseModel):
     def is_about(self, operation: str) -> bool:
         """Whether a call of ``<service>:<operation>`` is one of the rule's, whatever its resource."""
         return fnmatchcase(operation, self.operation)
+
+    @property
+    def asks_for_names(self) -> bool:
+        """Whether it depends on the names that a call carries: on which resource it is about, or on whose chance it is."""
+        return self.resource != "*" or self.probability is not None
 
     def names(self, names: tuple[str, ...]) -> bool:
         """Whether one of these names is the rule's resource."""

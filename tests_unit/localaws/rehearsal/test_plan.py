@@ -79,6 +79,7 @@ def test_every_mistake_is_told_at_once_with_rule_and_key(tmp_path: Path) -> None
         "rule 1, operation: sagemaker has no operation 'CreateEndpont' (did you mean 'CreateEndpoint'?)",
         "rule 2, fault: 'throtling' is no fault (did you mean 'throttling'?)",
         "rule 3, call: is no key of a rule (did you mean 'calls'?)",
+        "rule 3, operation: AWS has no service 'dynamo' (did you mean 'dynamodb'?)",
         "rule 4, operation: AWS has no service 'dynamo' (did you mean 'dynamodb'?)",
         "rule 5: 'nonsense' is not a rule (give it the keys operation and fault at least)",
         "rule 6, operation: is missing",
@@ -89,6 +90,7 @@ def test_every_mistake_is_told_at_once_with_rule_and_key(tmp_path: Path) -> None
     ("text", "words"),
     [
         ("operation: CreateEndpoint, fault: throttling", "is not <service>:<operation>"),
+        ("operation: 's3:PutObject', fault: throttling, resource: ''", "resource: '': string should have at least 1 character"),
         ("operation: 's3:PutObject', fault: throttling, calls: 0", "calls: 0 is neither a number from 1 on"),
         ("operation: 's3:PutObject', fault: throttling, calls: '3-1'", "calls: '3-1' is neither a number"),
         ("operation: 's3:PutObject', fault: throttling, calls: []", "calls: [] is neither a number"),
@@ -110,6 +112,31 @@ def test_a_rule_that_can_not_do_what_it_says_is_a_mistake(tmp_path: Path, text: 
 @pytest.mark.parametrize("text", ["seed: 1", "rules: []", "rules: 3", "seed: x\nrules: [{operation: 's3:*', fault: throttling}]"])
 def test_a_plan_without_rules_or_with_a_senseless_seed_is_a_mistake(tmp_path: Path, text: str) -> None:
     assert len(mistakes(tmp_path, text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("? [a, b]\n: c\n", "line 1, column 3: a key has to be a word"),
+        ("seed: 1\n---\nseed: 2\n", "line 2, column 1: expected a single document in the stream, but found another document"),
+        ("rules:\n- {fault: throttling, fault: stuck}\n", "line 2, column 23: the key 'fault' is given twice"),
+    ],
+)
+def test_a_file_that_is_no_plan_is_answered_with_the_place(tmp_path: Path, text: str, words: str) -> None:
+    (found,) = mistakes(tmp_path, text)
+    assert found == words
+
+
+def test_rules_may_share_keys_as_yaml_lets_them(tmp_path: Path) -> None:
+    first, second = plan(
+        tmp_path,
+        """
+        rules:
+          - &all {operation: "s3:*", fault: throttling, probability: 0.5}
+          - {<<: *all, operation: "dynamodb:*"}
+        """,
+    ).rules
+    assert (second.operation, second.fault, second.probability) == ("dynamodb:*", first.fault, first.probability)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

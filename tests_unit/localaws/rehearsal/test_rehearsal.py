@@ -65,6 +65,26 @@ def test_chance_is_the_seeds() -> None:
     assert struck(playing(rule, seed=8), 200) != first
 
 
+def test_what_chance_does_to_a_model_depends_on_no_other_and_on_no_runs_name() -> None:
+    """Two workers make their endpoints in another order each time, and each run has names of its own."""
+    rule = {"operation": "sagemaker:*", "fault": "insufficient-instance-capacity", "probability": 0.5}
+
+    def struck_models(run: str, order: str) -> set[str]:
+        rehearsal = playing(rule)
+        return {name for name in order if rehearsal.fate("sagemaker:CreateEndpoint", f"rt-{name}-{run}-endpoint")}
+
+    first = struck_models("20261128t040824-1a78", "abcdefgh")
+    assert 0 < len(first) < 8
+    assert struck_models("20270101t235959-beef", "hgfedcba") == first
+    jobs = [playing(rule).fate("sagemaker:CreateTrainingJob", f"rt-a-sft-{made}") for made in ("20261128041718", "20270101000000")]
+    assert jobs[0] == jobs[1]
+
+
+def test_the_same_resource_has_another_chance_each_time() -> None:
+    rehearsal = playing({"operation": "sagemaker:CreateEndpoint", "fault": "insufficient-instance-capacity", "probability": 0.5})
+    assert {rehearsal.fate("sagemaker:CreateEndpoint", "e") is None for _ in range(20)} == {True, False}
+
+
 def test_a_rules_chance_does_not_depend_on_the_other_rules() -> None:
     chance = {"operation": "dynamodb:*", "fault": "throttling", "probability": 0.5}
     alone = playing({"operation": "s3:*", "fault": "throttling"}, chance)
