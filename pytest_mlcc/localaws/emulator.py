@@ -66,6 +66,9 @@ _NEEDED_LATER = {
 #: The last line of a Python traceback: the exception's class, perhaps in a module, and its text.
 _EXCEPTION_LINE = re.compile(r"(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?:: |$)")
 
+#: What upstream's JSON services say to an operation that they do not have, with four different codes.
+_HOLE = re.compile(r'"[mM]essage"\s*:\s*"(Unknown (?:\w+ )?(?:action|operation): \w*)"')
+
 log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
@@ -314,10 +317,31 @@ def _later(name: str) -> Any:
 
 
 class _Handlers(dict[str, Any]):
-    """ministack's table of services, with AWS's own words for a service that is not there."""
+    """ministack's table of services, with AWS's own words for a service, or an operation, that is not there."""
 
     def get(self, service: str, default: Any = None) -> Any:
-        return super().get(service, default) or _unknown_service(service)
+        handler = super().get(service, default)
+        return _naming_holes(handler) if handler else _unknown_service(service)
+
+
+@functools.cache
+def _naming_holes(handler: Callable[..., Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
+    """The handler, with AWS's one code for an operation that is not there; upstream's services have several."""
+
+    async def handle(method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, list[str]]) -> Response:
+        answer = await handler(method, path, headers, body, query)
+        status, headers_out, text = answer
+        if status == 400 and "x-amz-target" in headers and isinstance(text, bytes | str):
+            hole = _HOLE.search(text.decode() if isinstance(text, bytes) else text)
+            return _unknown_operation(hole[1], 400, headers_out) if hole else answer
+        return answer
+
+    return handle
+
+
+def _unknown_operation(message: str, status: int, headers: Mapping[str, str]) -> Response:
+    body = {"__type": "UnknownOperationException", "message": message, "Message": message}
+    return status, {**headers, "x-amzn-errortype": "UnknownOperationException"}, json.dumps(body).encode()
 
 
 def _unknown_service(service: str) -> Callable[..., Awaitable[Response]]:
@@ -328,10 +352,7 @@ def _unknown_service(service: str) -> Callable[..., Awaitable[Response]]:
             error = f"<Type>Sender</Type><Code>InvalidAction</Code><Message>{escape(message)}</Message>"
             xml = f"<ErrorResponse><Error>{error}</Error></ErrorResponse>"
             return 400, {"Content-Type": "text/xml"}, xml.encode()
-        answer = {"__type": "UnknownOperationException", "message": message, "Message": message}
-        status = 400 if "x-amz-target" in headers else 404
-        headers_out = {"content-type": "application/json", "x-amzn-errortype": "UnknownOperationException"}
-        return status, headers_out, json.dumps(answer).encode()
+        return _unknown_operation(message, 400 if "x-amz-target" in headers else 404, {"content-type": "application/json"})
 
     return handle
 

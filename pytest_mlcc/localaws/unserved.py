@@ -76,7 +76,7 @@ class _Watched:
         query_string = self._scope["query_string"].decode("latin-1")
         service = service_of(self._headers, query_string)
         if self._action or "Action=" in query_string:
-            return f"{service}:{self._action or parse_qs(query_string)['Action'][0]}"
+            return f"{service or 'unsigned'}:{self._action or parse_qs(query_string)['Action'][0]}"
         method, path = self._scope["method"], self._scope["path"]
         call = identify(service, method, path, headers=self._headers, query_string=query_string, body=None) if service else None
         return call.action if call else f"{service or 'unsigned'}:{method} {path}"

@@ -17,7 +17,7 @@ import json
 import logging
 import re
 import struct
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -228,26 +228,34 @@ def _rest_params(
     return params
 
 
+def _asked_for(service: str, method: str, path: str, headers: Mapping[str, str]) -> tuple[OperationModel, dict[str, Any] | None]:
+    """The operation, and the labels in the path of a REST service's."""
+    model = service_model(service)
+    if model.metadata["protocol"] != "json":
+        return _match(service, method, path)
+    name = headers.get("x-amz-target", "").rpartition(".")[2]
+    if name not in _operation_names(service):
+        raise _unknown(service, name or f"{method} {path}")
+    return model.operation_model(name), None
+
+
 def parse_request(
     service: str, method: str, path: str, *, headers: Mapping[str, str], body: bytes, query: Mapping[str, list[str]],
-    invalid: str = "ValidationException",
+    invalid: str = "ValidationException", offered: Collection[str] | None = None,
 ) -> tuple[OperationModel, dict[str, Any]]:  # fmt: skip
     """The operation asked for and its checked parameters; ``headers`` have lower-case names.
 
-    Raises AwsError in AWS's words for an unknown operation, unreadable bodies and every broken rule of the model; ``invalid`` is
-    the code that the service gives to the last.
+    Raises AwsError in AWS's words for an operation that is unknown, or not one of those ``offered`` where only some are, for
+    unreadable bodies and for every broken rule of the model; ``invalid`` is the code that the service gives to the last.
     """
-    model = service_model(service)
-    if model.metadata["protocol"] == "json":
-        name = headers.get("x-amz-target", "").rpartition(".")[2]
-        if name not in _operation_names(service):
-            raise _unknown(service, name or f"{method} {path}")
-        operation = model.operation_model(name)
+    operation, labels = _asked_for(service, method, path, headers)
+    if offered is not None and operation.name not in offered:
+        raise _unknown(service, operation.name)
+    shape = operation.input_shape
+    if labels is None:
         raw = _json_body(body)
-        params = _decode(operation.input_shape, raw) if operation.input_shape else {}
+        params = _decode(shape, raw) if shape else {}
     else:
-        operation, labels = _match(service, method, path)
-        shape = operation.input_shape
         params = _rest_params(shape, labels, headers, body, query) if isinstance(shape, StructureShape) else {}
     broken = broken_rules(operation, params)
     if broken:
@@ -345,7 +353,9 @@ class Service:
     ) -> HttpAnswer:
         """Answer one request; an error of ours answers 500 in AWS's form and is logged with its traceback."""
         try:
-            operation, params = parse_request(self.name, method, path, headers=headers, body=body, query=query, invalid=self.invalid)
+            operation, params = parse_request(
+                self.name, method, path, headers=headers, body=body, query=query, invalid=self.invalid, offered=self.operations
+            )
             result = await self._run(Call(operation.name, params, _region(headers, self.region)))
             if isinstance(result, Response):
                 return result.status, result.headers, result.body
@@ -357,9 +367,7 @@ class Service:
             return error_response(self.name, AwsError("InternalFailure", "The local AWS failed; see its log.", 500))
 
     async def _run(self, call: Call) -> Result:
-        function = self.operations.get(call.operation)
-        if function is None:
-            raise _unknown(self.name, call.operation)
+        function = self.operations[call.operation]
         if inspect.iscoroutinefunction(function):
             waited: Result = await function(call)
             return waited

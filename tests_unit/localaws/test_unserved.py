@@ -21,6 +21,9 @@ from pytest_mlcc.localaws.observed import holes, holes_met
         ("ec2", "describe_coip_pools", {}, "ec2:DescribeCoipPools"),
         ("cloudformation", "list_types", {}, "cloudformation:ListTypes"),
         ("polly", "list_lexicons", {}, "polly:ListLexicons"),
+        ("ecr", "start_image_scan", {"repositoryName": "not/A/name!", "imageId": {}}, "ecr:StartImageScan"),  # a hole before a mistake
+        ("logs", "list_anomalies", {}, "logs:ListAnomalies"),
+        ("glue", "list_blueprints", {}, "glue:ListBlueprints"),
     ],
 )
 def test_an_operation_that_is_not_there_is_counted_by_name(
@@ -30,6 +33,17 @@ def test_an_operation_that_is_not_there_is_counted_by_name(
     with pytest.raises(ClientError):
         getattr(local_aws.client(service), operation)(**arguments)
     assert launch.unserved(local_aws.project_dir)[name] == before + 1
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"), [("logs", "list_anomalies"), ("glue", "list_blueprints"), ("ecr", "list_image_referrers")]
+)
+def test_every_json_service_says_so_by_the_one_code_of_aws(local_aws: Any, service: str, operation: str) -> None:
+    given = {"repositoryName": "x", "subjectId": {"imageDigest": "x"}} if service == "ecr" else {}
+    with pytest.raises(ClientError) as refused:
+        getattr(local_aws.client(service, parameter_validation=False), operation)(**given)
+    answer = refused.value.response
+    assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == ("UnknownOperationException", 400)
 
 
 def test_an_error_of_an_operation_that_is_there_is_none(local_aws: Any) -> None:
