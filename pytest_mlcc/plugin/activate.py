@@ -42,6 +42,8 @@ def activate(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "mlcc-fixtures")
     # The SDK warns of its own renames while it is imported; that is no fault of a team that turns warnings into errors.
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:sagemaker")
+    # It hides this one itself, until the end of an item resets the filters while it is still being imported in another thread.
+    config.addinivalue_line("filterwarnings", "ignore:.* shadows an attribute:UserWarning:sagemaker")
     if config.option.help:  # shown whatever is wrong
         return
     settings = config.stash[keys.SETTINGS] = settings_of(config)

@@ -245,6 +245,23 @@ def test_a_dry_run_prints_every_step_and_does_nothing(make_project, entry, flags
     assert not (project.path / ".mlcc").exists()
 
 
+SDK_WARNS = """
+import warnings
+
+def test_stage(stage, endpoint):
+    endpoint.run(stage)
+    warn = warnings.warn_explicit
+    warn('Field name "json" in "Format" shadows an attribute in parent "Base"', UserWarning, "shapes.py", 1, "sagemaker.core.shapes.shapes")
+    warn("sagemaker.old is renamed", DeprecationWarning, "old.py", 1, "sagemaker.old")
+"""
+
+
+def test_a_team_that_turns_warnings_into_errors_is_spared_those_of_the_sdks_import(make_project, entry) -> None:
+    project = make_project(entry("rt-a", lifecycle=SHORT), tests=SDK_WARNS)
+    run = project.run("-o", "filterwarnings=error")
+    assert run.ret == 0
+
+
 def test_the_environment_leaves_no_trace(project) -> None:
     before = dict(os.environ)
     project.run("-m", "nightly")
