@@ -182,7 +182,7 @@ class AwsSite:
     @cached_property
     def cleaner(self) -> Cleaner:
         """Who deletes what a ledger names."""
-        return AwsCleaner(self._aws, account=self._aws.account())
+        return AwsCleaner(self._aws, account=self._aws.account(), rehearsed=bool(self._plan.run.rehearsal))
 
     def ledger(self, entry: Entry) -> Ledger:
         """The ledger of one entry in this run."""
@@ -308,8 +308,9 @@ class AwsSite:
 
     def _start_guardian(self) -> Guardian:
         command = salvage_command(
-            target=self._aws.target, region=self._aws.region, endpoint_url=self._aws.endpoint_url, account=self._aws.account()
-        )
+            target=self._aws.target, region=self._aws.region, endpoint_url=self._aws.endpoint_url, account=self._aws.account(),
+            rehearsed=bool(self._plan.run.rehearsal),
+        )  # fmt: skip
         log = self._plan.run_dir / "logs" / f"guardian-{os.getpid()}.log"
         return Guardian.start(command, log=log, hold=self._hold if self._aws.target == LOCAL else None)
 

@@ -22,14 +22,15 @@ LOCAL_SECONDS = 180.0
 class AwsCleaner:
     """Implements :class:`~pytest_mlcc.lifecycle.ports.Cleaner` on one account; ``seconds`` bounds each single deletion.
 
-    ``account`` is the one whose ledgers these are, where the credentials may have changed since: what another account does
-    not know is not gone.
+    While AWS's delays are ``rehearsed`` the local AWS may take as long as AWS. ``account`` is the one whose ledgers these are,
+    where the credentials may have changed since: what another account does not know is not gone.
     """
 
-    def __init__(self, aws: Aws, *, seconds: float | None = None, account: str | None = None) -> None:
+    def __init__(self, aws: Aws, *, seconds: float | None = None, account: str | None = None, rehearsed: bool = False) -> None:
         self._aws = aws
         self._account = account
-        self._seconds = seconds if seconds is not None else (LOCAL_SECONDS if aws.target == "local" else CLOUD_SECONDS)
+        usual = LOCAL_SECONDS if aws.target == "local" and not rehearsed else CLOUD_SECONDS
+        self._seconds = usual if seconds is None else seconds
 
     def clean(self, ledger: Ledger, *, log: Callable[[str], None]) -> Sequence[Resource]:
         """Delete everything open in the ledger, waiting for each; return what is still alive.

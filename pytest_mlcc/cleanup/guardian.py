@@ -20,10 +20,16 @@ _EXIT_SECONDS = 10.0
 _OUTLIVE = {"RUNNER_TRACKING_ID": "", "JENKINS_NODE_COOKIE": "dontKillMe", "BUILD_ID": "dontKillMe", "HUDSON_COOKIE": "dontKillMe"}
 
 
-def salvage_command(*, target: str, region: str, endpoint_url: str | None = None, account: str | None = None) -> Sequence[str]:
-    """The command that cleans ledgers in a target, if need be only with credentials of ``account``; their paths are appended to it."""
+def salvage_command(
+    *, target: str, region: str, endpoint_url: str | None = None, account: str | None = None, rehearsed: bool = False
+) -> Sequence[str]:
+    """The command that cleans ledgers in a target, if need be only with credentials of ``account``; their paths are appended to it.
+
+    ``rehearsed``: the local AWS plays delays that a deletion has to sit out.
+    """
     command = [sys.executable, "-P", "-m", "pytest_mlcc.cleanup.salvage", "--target", target, "--region", region]
     command += ["--endpoint", endpoint_url] if endpoint_url else []
+    command += ["--rehearsed"] if rehearsed else []
     return [*command, "--account", account] if account else command
 
 

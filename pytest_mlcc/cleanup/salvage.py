@@ -33,13 +33,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--region", required=True)
     parser.add_argument("--endpoint", default=None, help="address of the local AWS")
     parser.add_argument("--account", default=None, help="whose ledgers these are; nothing is done with another account's credentials")
+    parser.add_argument("--rehearsed", action="store_true", help="the local AWS plays delays: be as patient as with AWS")
     parser.add_argument("ledgers", nargs="+", type=Path)
     options = parser.parse_args(arguments)
     ledgers = [FileLedger(path) for path in options.ledgers]
     deadline = Deadline(0.0 if options.target == "local" else _CLOUD_SECONDS)
 
     def cleaner() -> Cleaner:
-        return AwsCleaner(Aws(options.target, options.region, options.endpoint), account=options.account)
+        aws = Aws(options.target, options.region, options.endpoint)
+        return AwsCleaner(aws, account=options.account, rehearsed=options.rehearsed)
 
     left = salvage(ledgers, cleaner, deadline=deadline, log=_say)
     if left:

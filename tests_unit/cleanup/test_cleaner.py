@@ -13,14 +13,18 @@ from pathlib import Path
 import pytest
 
 from pytest_mlcc.aws.deletion import GONE, state_of
+from pytest_mlcc.aws.pin import pinned
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.aws.tags import Tags
 from pytest_mlcc.aws.wait import Interval
+from pytest_mlcc.cleanup import cleaner
 from pytest_mlcc.cleanup.cleaner import AwsCleaner, deletion_order
 from pytest_mlcc.cleanup.guardian import salvage_command
 from pytest_mlcc.cleanup.ledger import FileLedger
 from pytest_mlcc.cleanup.salvage import salvage
 from pytest_mlcc.lifecycle.ports import Deadline, Ledger, Resource
+from pytest_mlcc.localaws import launch
+from pytest_mlcc.localaws.rehearsal.scenario import read_scenario
 
 REGION = "us-west-2"
 ROLE = "arn:aws:iam::123456789012:role/mlcc-sagemaker-execution-role"
@@ -101,6 +105,23 @@ def test_a_failed_deletion_stops_no_other_and_is_told(aws: Aws, tmp_path: Path) 
     assert ledger.open() == alive
     assert any("names a whole bucket" in line for line in lines)
     assert state_of(aws, "endpoint", "after-trouble", REGION) == GONE
+
+
+def test_a_rehearsed_delay_of_aws_is_sat_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As AWS does, the local AWS refuses to delete an endpoint while it is Creating, and a rehearsal makes that last."""
+    slow = tmp_path / "slow.yaml"
+    slow.write_text("endpoint.create: 2\n")
+    local = launch.ensure(tmp_path, engine=False, rehearsal=read_scenario(str(slow), 1, None))
+    monkeypatch.setattr(cleaner, "LOCAL_SECONDS", 0.2)
+    ledger = ledger_of(tmp_path, ("endpoint-config", "slow"), ("endpoint", "slow"))
+    try:
+        with pinned(local.endpoint_url, local.region, local.account):
+            aws = Aws("local", local.region, local.endpoint_url)
+            endpoint(aws, "slow")
+            assert [one.name for one in AwsCleaner(aws).clean(ledger, log=str)] == ["slow"], "else this test proves nothing"
+            assert AwsCleaner(aws, rehearsed=True).clean(ledger, log=str) == ()
+    finally:
+        launch.release(tmp_path)
 
 
 def test_the_guardians_command_cleans_real_things(aws: Aws, tmp_path: Path) -> None:
