@@ -47,8 +47,8 @@ class Sandbox:
     work: Path
     workdir: str = "/"
 
-    def command(self, entrypoint: Sequence[str], arguments: Sequence[str]) -> list[str]:
-        """The command with paths of the image turned into paths of this machine.
+    def command(self, entrypoint: Sequence[str], arguments: Sequence[str], *, path: str = "") -> list[str]:
+        """The command with paths of the image turned into paths of this machine; ``path`` is the PATH that the image has.
 
         A file that the image has is taken from the image; ``python3`` is this interpreter; what neither has is taken
         from the machine, because base images hold programs that are not unpacked here. Raises CommandError.
@@ -56,7 +56,7 @@ class Sandbox:
         words = [*entrypoint, *arguments]
         if not words:
             raise CommandError("No command specified: the image has neither ENTRYPOINT nor CMD.")
-        program = self._program(words[0])
+        program = self._program(words[0]) if "/" in words[0] else self._on_path(words[0], path)
         return [*program, *(self._argument(word) for word in words[1:])]
 
     def environment(self, *layers: Mapping[str, str]) -> dict[str, str]:
@@ -89,6 +89,17 @@ class Sandbox:
     def _inside(self, path: str) -> Path:
         """Where an absolute path of the image lies on this machine; ``/..`` is ``/``, so none leads out of the image."""
         return self.rootfs / os.path.normpath(f"/{path}").lstrip("/")
+
+    def _on_path(self, word: str, path: str) -> list[str]:
+        """A program that is called by its bare name."""
+        if not (self.work / "bin" / word).is_file():
+            for part in filter(None, path.split(":")):
+                inside = self._inside(part) / word
+                if inside.is_file() and inside.stat().st_mode & stat.S_IXUSR:
+                    return self._script(inside, word)
+            if not shutil.which(word, path=":".join(_HOST_PATH)):
+                raise CommandError(f'exec: "{word}": executable file not found in $PATH')
+        return [word]
 
     def _program(self, word: str) -> list[str]:
         if not word.startswith("/"):

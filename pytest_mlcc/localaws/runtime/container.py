@@ -19,6 +19,11 @@ __all__ = ["Container", "ContainerState"]
 
 _PING_SECONDS = 2.0  # AWS: the container must answer /ping within 2 s
 _SAFE_PORTS = "32000-32767"
+_ARGUMENTS = ("serve",)  # AWS: ``docker run <image> serve``, in place of the image's CMD
+_NOT_STARTED = (
+    "CannotStartContainerError. Please ensure the model container for {label} starts correctly when invoked with "
+    "'docker run {image} serve': {error}"
+)
 _STOP_GRACE_SECONDS = 30.0  # AWS: SIGTERM, and SIGKILL 30 s later
 _TAIL_BYTES = 16384
 
@@ -47,7 +52,8 @@ class Container:
     ) -> None:  # fmt: skip
         self.port = free_port()
         served = {"SAGEMAKER_BIND_TO_PORT": str(self.port), "SAGEMAKER_SAFE_PORT_RANGE": _SAFE_PORTS}
-        self.request = dataclasses.replace(request, port=self.port, environment={**request.environment, **served})
+        environment = {**request.environment, **served}
+        self.request = dataclasses.replace(request, port=self.port, environment=environment, arguments=_ARGUMENTS)
         self.state = ContainerState.STARTING
         self.failure = ""
         self.was_ready = False
@@ -106,7 +112,9 @@ class Container:
     def _watch(self) -> None:
         try:
             self._run()
-        except (ImageError, CommandError, OSError) as error:
+        except CommandError as error:
+            self._fail(_NOT_STARTED.format(label=self.request.label, image=self.request.image, error=error))
+        except (ImageError, OSError) as error:
             self._fail(str(error))
         except Exception as error:  # a container must end with a reason, whatever its watcher died of
             log.exception("the container for %s could not be watched", self.request.label)

@@ -86,13 +86,14 @@ class ProcessRuntime:
         context, platform = self._context, platform_environment(request, self._context, rootfs=image.rootfs)
         keep = (context.state_dir.parent, context.engine_socket.parent, context.twins_dir, request.work)
         view = namespace.view(request.work, keep=keep, rootfs=image.rootfs)
+        path = {**image.env, **request.environment}.get("PATH", "")
         if view is not None:
-            command = sandbox.command(entrypoint, arguments)
+            command = sandbox.command(entrypoint, arguments, path=path)
             places = {PLACES_VARIABLE: json.dumps(view.places), "TMPDIR": "/tmp"}  # noqa: S108 - its own
             return view.command(command), sandbox.environment(places, image.env, request.environment, platform)
         self._tell(namespace.possible() or f"{request.work} or the image lies where it would be covered")
         moved = str(request.work / "opt" / "ml").replace("\\", "\\\\")
-        command = sandbox.command(entrypoint, [_ML.sub(moved, word) for word in arguments])
+        command = sandbox.command(entrypoint, [_ML.sub(moved, word) for word in arguments], path=path)
         layers: list[Mapping[str, str]] = [
             {name: _ML.sub(moved, value) for name, value in layer.items()} for layer in (image.env, request.environment, platform)
         ]

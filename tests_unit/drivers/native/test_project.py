@@ -93,14 +93,15 @@ def test_what_no_dockerfile_can_hold_is_refused(tmp_path: Path) -> None:
 
 
 def serve(tmp_path: Path, environment: dict[str, str]) -> list[str]:
-    """What the entry point runs, seen by a stand-in for the image's python3."""
+    """What the entry point runs when SageMaker calls it, seen by a stand-in for the image's python3."""
     script = Path(project.generate(work(tmp_path))["project"]) / "serve"
     fake = tmp_path / "bin" / "python3"
     fake.parent.mkdir(exist_ok=True)
     fake.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
     fake.chmod(0o755)
     path = f"{fake.parent}:{os.environ['PATH']}"
-    done = subprocess.run([sys.executable, str(script)], env={"PATH": path, **environment}, capture_output=True, text=True, check=True)
+    command = [sys.executable, str(script), "serve"]  # AWS: docker run <image> serve
+    done = subprocess.run(command, env={"PATH": path, **environment}, capture_output=True, text=True, check=True)
     return list(json.loads(done.stdout.splitlines()[-1]))
 
 

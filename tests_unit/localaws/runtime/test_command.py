@@ -35,6 +35,14 @@ def test_a_program_of_the_image_is_run_from_the_image(sandbox: Sandbox) -> None:
     assert sandbox.command(["/usr/bin/serve"], ["--port", "1"]) == [str(serve), "--port", "1"]
 
 
+def test_a_bare_name_is_looked_for_on_the_images_path(sandbox: Sandbox) -> None:
+    serve = _add(sandbox, "/app/serve", "#!/usr/local/bin/python3\n")
+    assert sandbox.command(["serve"], ["x"], path="/usr/bin:/app") == [str(sandbox.work / "bin/python3"), str(serve), "x"]
+    assert sandbox.command(["sh"], [], path="/usr/bin:/app") == ["sh"]
+    with pytest.raises(CommandError, match="executable file not found"):
+        sandbox.command(["serve"], [], path="/usr/bin")
+
+
 def test_arguments_that_are_files_of_the_image_are_found_too(sandbox: Sandbox) -> None:
     script = _add(sandbox, "/app/main.py", "")
     assert sandbox.command(["python3"], ["/app/main.py", "/nowhere", "/"]) == ["python3", str(script), "/nowhere", "/"]

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,11 +52,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     (tmp_path / "rootfs/usr/bin").mkdir(parents=True)
 
     def start(
-        script: str = _SERVE, on_end: Callable[[Container], None] = lambda dead: None, health_seconds: float = 20, **changes: object
-    ) -> Container:
-        (tmp_path / "rootfs/usr/bin/serve").write_text(script)
-        (tmp_path / "rootfs/usr/bin/serve").chmod(0o755)
-        image = SimpleNamespace(rootfs=tmp_path / "rootfs", entrypoint=("/usr/bin/serve",), cmd=(), env={}, workdir="/", labels={})
+        script: str = _SERVE, on_end: Callable[[Container], None] = lambda dead: None, health_seconds: float = 20,
+        program: str = "usr/bin/serve", entrypoint: Sequence[str] = ("/usr/bin/serve",), cmd: Sequence[str] = (), **changes: object,
+    ) -> Container:  # fmt: skip
+        (tmp_path / "rootfs" / program).write_text(script)
+        (tmp_path / "rootfs" / program).chmod(0o755)
+        seen = {"env": {"PATH": "/usr/local/bin:/usr/bin"}, "workdir": "/", "labels": {}}
+        image = SimpleNamespace(rootfs=tmp_path / "rootfs", entrypoint=entrypoint, cmd=cmd, **seen)
         monkeypatch.setattr(module, "unpack", lambda reference, *, context: image)
         work = tmp_path / f"work{len(made)}"
         work.mkdir()
@@ -86,6 +88,22 @@ def test_it_becomes_ready_when_ping_answers_200_and_leaves_nothing_when_stopped(
     assert not container.request.work.exists()
     with pytest.raises(ConnectionError):
         container.connections.request("GET", "/ping", timeout=5)
+
+
+@pytest.mark.parametrize(("entrypoint", "called"), [(["/usr/bin/serve", "--quiet"], "--quiet serve"), ([], "")])
+def test_an_image_is_called_with_serve_in_place_of_its_cmd(run: Run, entrypoint: list[str], called: str) -> None:
+    """As on AWS: ``docker run <image> serve``; of an image without ENTRYPOINT that is the program ``serve``."""
+    container = run('#!/bin/sh\necho "called with: $*."\nexit 5\n', entrypoint=entrypoint, cmd=["--model", "/opt/ml/model"])
+    _until(lambda: container.state is ContainerState.FAILED)
+    assert f"called with: {called}." in container.failure
+
+
+def test_an_image_that_has_its_server_in_cmd_alone_can_not_start(run: Run) -> None:
+    """It runs under a plain ``docker run``, and fails on AWS."""
+    container = run(program="usr/bin/server", entrypoint=[], cmd=["/usr/bin/server"])
+    _until(lambda: container.state is not ContainerState.STARTING)
+    assert container.failure.startswith("CannotStartContainerError. Please ensure the model container for variant A starts correctly")
+    assert """when invoked with 'docker run i serve': exec: "serve": executable file not found in $PATH""" in container.failure
 
 
 def test_one_that_exits_at_once_fails_with_its_code_and_last_words(run: Run) -> None:
