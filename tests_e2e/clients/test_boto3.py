@@ -81,7 +81,7 @@ def test_an_update_of_an_endpoint_is_waited_for(sagemaker: Any, account: Any, en
 
 
 def test_an_endpoint_that_fails_ends_the_waiter(sagemaker: Any, account: Any, name: str) -> None:
-    broken = {"Image": f"{account.registry}/nowhere:v1"}
+    broken = {"Image": account.image, "ModelDataUrl": account.put(f"{name}/model.tar.gz", "no archive")}
     sagemaker.create_model(ModelName=name, PrimaryContainer=broken, ExecutionRoleArn=account.role)
     variant = {"VariantName": "AllTraffic", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])

@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 ROLE = "arn:aws:iam::123456789012:role/mlcc-sagemaker-execution-role"
 ACCOUNT = "arn:aws:sagemaker:us-west-2:123456789012"
-IMAGE = "123456789012.dkr.ecr.us-west-2.amazonaws.com/none:v1"
+#: One of AWS's own: none that the account could be asked for.
+IMAGE = "763104351884.dkr.ecr.us-west-2.amazonaws.com/pytorch-inference:2.6.0-cpu-py312-ubuntu22.04-sagemaker"
 VARIANT = {"VariantName": "A", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
 ASYNC = {"OutputConfig": {"S3OutputPath": "s3://bucket/out"}, "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 2}}
 CAPTURE = {
@@ -37,7 +38,7 @@ def name() -> str:
 
 @pytest.fixture
 def model(sagemaker: Any, name: str) -> Iterator[str]:
-    """A model whose image is nowhere: good for configurations."""
+    """A model that nobody runs: good for configurations."""
     sagemaker.create_model(ModelName=name, PrimaryContainer={"Image": IMAGE}, ExecutionRoleArn=ROLE)
     yield name
     sagemaker.delete_model(ModelName=name)

@@ -233,8 +233,25 @@ def test_a_job_that_runs_out_of_its_time_is_stopped(training: Training) -> None:
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
 
 
-def test_an_image_that_is_not_there_fails_the_job(training: Training) -> None:
-    job = training.end(training.start(algorithm={"TrainingImage": training.image.replace(":v1", ":v9")}))
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("{image}9", "Cannot find the requested image: {image}9 "),
+        ("{host}/absent:v1", "Cannot find repository: absent in registry ID: 123456789012 Please check if your ECR repository exists"),
+        ("docker.io/library/python:3.12", "Invalid training image. Please provide a valid Amazon Elastic Container Registry path"),
+    ],
+)
+def test_an_image_that_is_not_there_is_refused_before_there_is_a_job(training: Training, image: str, words: str) -> None:
+    names = {"image": training.image, "host": training.image.partition("/")[0]}
+    with pytest.raises(ClientError) as caught:
+        training.start(algorithm={"TrainingImage": image.format(**names)})
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    assert words.format(**names) in caught.value.response["Error"]["Message"]
+
+
+def test_an_image_that_can_not_be_pulled_fails_the_job(training: Training) -> None:
+    """One of another account: that it is not there shows only when it is pulled."""
+    job = training.end(training.start(algorithm={"TrainingImage": "111122223333.dkr.ecr.us-west-2.amazonaws.com/absent:v9"}))
     assert job["TrainingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("ClientError: ")
     assert ":v9" in job["FailureReason"]

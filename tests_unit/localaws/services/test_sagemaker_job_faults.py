@@ -115,7 +115,7 @@ def test_an_image_really_stops_at_the_step_and_nothing_of_it_is_left(faulty: Fau
 
 def test_a_job_without_capacity_fails_before_it_starts(faulty: Faulty) -> None:
     job = faulty.train(
-        "full", AlgorithmSpecification={"TrainingImage": "no/image", "TrainingInputMode": "File"},
+        "full", AlgorithmSpecification={"TrainingImage": DLC, "TrainingInputMode": "File"},
         ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
     )  # fmt: skip
     assert job["FailureReason"].startswith("CapacityError: ")
@@ -183,10 +183,10 @@ def _saved(project: Path) -> dict[str, Any]:
 def test_processing_and_transform_jobs_meet_their_faults_too(faulty: Faulty) -> None:
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 1}
     faulty.sagemaker.create_processing_job(
-        ProcessingJobName="one", RoleArn=ROLE, AppSpecification={"ImageUri": "no/image"},
+        ProcessingJobName="one", RoleArn=ROLE, AppSpecification={"ImageUri": DLC},
         ProcessingResources={"ClusterConfig": {**resources, "VolumeSizeInGB": 1}},
     )  # fmt: skip
-    faulty.sagemaker.create_model(ModelName="one", ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "no/image"})
+    faulty.sagemaker.create_model(ModelName="one", ExecutionRoleArn=ROLE, PrimaryContainer={"Image": DLC})
     source = {"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://faults/in"}}}
     faulty.sagemaker.create_transform_job(
         TransformJobName="one", ModelName="one", TransformInput=source, TransformOutput={"S3OutputPath": "s3://faults/out"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +12,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 ROLE = "arn:aws:iam::123456789012:role/mlcc-sagemaker-execution-role"
-IMAGE = "123456789012.dkr.ecr.us-west-2.amazonaws.com/any:v1"
+ECR = "123456789012.dkr.ecr.us-west-2.amazonaws.com"
+#: One of AWS's own: none that the account could be asked for.
+IMAGE = "763104351884.dkr.ecr.us-west-2.amazonaws.com/pytorch-inference:2.6.0-cpu-py312-ubuntu22.04-sagemaker"
+OCI = "application/vnd.oci.image.manifest.v1+json"
 VARIANT = {"VariantName": "A", "InstanceType": "ml.g5.xlarge", "InitialInstanceCount": 1}
 
 #: The ``Stage`` of conftest.py; test modules can't import it.
@@ -59,6 +64,38 @@ def test_a_model_that_says_not_what_to_run_is_refused(sagemaker: Any, name: str,
     with pytest.raises(ClientError, match=words) as caught:
         sagemaker.create_model(**{key: value for key, value in given.items() if value is not None})
     assert caught.value.response["Error"]["Code"] == "ValidationException"
+
+
+@pytest.mark.parametrize(
+    ("container", "words"),
+    [
+        ({"Image": f"{ECR}/absent:v1"}, f"Requested image {ECR}/absent:v1 not found."),
+        ({"Image": "vllm/vllm-openai:v0.25.1"},
+         'Using non-ECR image "vllm/vllm-openai:v0.25.1" without Vpc repository access mode is not supported.'),
+        ({"Image": "public.ecr.aws/docker/library/python:3.12"}, "Using non-ECR image"),
+        ({"Image": "111122223333.dkr.ecr.us-west-2.amazonaws.com/app:v1"}, f"Role {ROLE} cannot pull 111122223333.dkr.ecr.us-west-2"),
+        ({"Image": IMAGE, "ModelPackageName": "one"}, "Specify one of either Image and Model Data URL or ModelPackageName"),
+    ],
+)  # fmt: skip
+def test_an_image_that_aws_does_not_take_makes_no_model(sagemaker: Any, name: str, container: dict[str, str], words: str) -> None:
+    """Not minutes later, by an endpoint that failed."""
+    with pytest.raises(ClientError) as caught:
+        sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    assert words in caught.value.response["Error"]["Message"]
+
+
+def test_only_a_docker_manifest_makes_a_model(local_aws: Any, sagemaker: Any, image: str, name: str) -> None:
+    """BuildKit pushes OCI's, and an index where it attests: jobs run those, models can't be made of them."""
+    ecr = local_aws.client("ecr")
+    repository, _, tag = image.rpartition("/")[2].partition(":")
+    (plain,) = ecr.batch_get_image(repositoryName=repository, imageIds=[{"imageTag": tag}])["images"]
+    manifest = {**json.loads(plain["imageManifest"]), "mediaType": OCI}
+    ecr.put_image(repositoryName=repository, imageTag="oci", imageManifest=json.dumps(manifest), imageManifestMediaType=OCI)
+    with pytest.raises(ClientError, match=re.escape(f"Unsupported manifest media type {OCI} for image {image.rpartition(':')[0]}@sha256:")):
+        sagemaker.create_model(ModelName=name, PrimaryContainer={"Image": image.replace(tag, "oci")}, ExecutionRoleArn=ROLE)
+    sagemaker.create_model(ModelName=name, PrimaryContainer={"Image": image}, ExecutionRoleArn=ROLE)
+    sagemaker.delete_model(ModelName=name)
 
 
 def test_a_pipeline_is_described_as_it_was_made_and_never_served_by_half(sagemaker: Any, name: str) -> None:

@@ -194,6 +194,11 @@ def test_what_can_not_be_run_is_refused(processing: Processing, change: dict[str
     assert caught.value.response["Error"]["Code"] == "ValidationException"
 
 
+def test_an_image_that_is_not_in_ecr_is_refused(processing: Processing) -> None:
+    with pytest.raises(ClientError, match=r"Invalid image URI python:3\.12\. Please provide a valid Amazon Elastic Container Registry"):
+        processing.start({"ImageUri": "python:3.12"})
+
+
 def test_names_are_used_once_and_jobs_are_listed(processing: Processing) -> None:
     name = processing.shell("true")
     with pytest.raises(ClientError) as caught:

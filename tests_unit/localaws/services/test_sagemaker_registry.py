@@ -14,7 +14,7 @@ from botocore.model import ListShape, Shape, StructureShape
 from pytest_mlcc.localaws.models import MODELS
 
 ROLE = "arn:aws:iam::123456789012:role/mlcc-sagemaker-execution-role"
-CONTAINER = {"Image": "123456789012.dkr.ecr.us-west-2.amazonaws.com/absent:v1"}
+CONTAINER = {"Image": "763104351884.dkr.ecr.us-west-2.amazonaws.com/pytorch-inference:2.6.0-cpu-py312-ubuntu22.04-sagemaker"}
 
 
 @pytest.fixture(scope="module")

@@ -118,10 +118,12 @@ def test_a_bad_row_fails_the_job_and_names_the_row(tuning: Tuning) -> None:
     assert any("row 2" in line for line in tuning.log(job["TrainingJobName"]))
 
 
-def test_data_that_is_not_there_fails_the_job_as_the_clients_fault(tuning: Tuning) -> None:
-    job = tuning.end(tuning.start(f"s3://{tuning.bucket}/nowhere/"))
-    assert job["TrainingJobStatus"] == "Failed"
-    assert job["FailureReason"].startswith("ClientError: Data download failed: No S3 objects found")
+def test_data_that_is_not_there_is_refused_before_there_is_a_job(tuning: Tuning) -> None:
+    """As on AWS, where nobody waits for a machine to hear it."""
+    with pytest.raises(ClientError, match="No S3 objects found") as caught:
+        tuning.start(f"s3://{tuning.bucket}/nowhere/")
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    assert f'that the role "{ROLE}" has "s3:ListBucket" permissions on bucket "{tuning.bucket}"' in str(caught.value)
 
 
 def test_output_that_can_not_be_written_fails_the_job(tuning: Tuning) -> None:
@@ -179,7 +181,7 @@ def test_what_can_not_be_trained_is_refused_before_anything_is_kept(
 
 
 def test_a_job_name_can_be_used_once(tuning: Tuning) -> None:
-    name = tuning.start(f"s3://{tuning.bucket}/nowhere/")
+    name = tuning.start(tuning.dataset("once", "no row"))
     with pytest.raises(ClientError) as caught:
         tuning.start(name=name)
     assert caught.value.response["Error"]["Code"] == "ResourceInUse"

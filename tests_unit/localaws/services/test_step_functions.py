@@ -299,10 +299,11 @@ def test_a_function_that_raises_is_caught_by_its_exceptions_name(local_aws: Any,
         functions.delete_function(FunctionName=name)
 
 
-def test_a_training_job_that_fails_fails_its_state_with_its_story(execute: Runner) -> None:
+def test_a_training_job_that_fails_fails_its_state_with_its_story(local_aws: Any, execute: Runner) -> None:
     hub = "arn:aws:sagemaker:us-west-2:aws:hub-content/SageMakerPublicHub/Model/huggingface-reasoning-qwen3-06b/1.0.0"
     name = f"sfn-{uuid.uuid4().hex[:8]}"
-    source = {"S3DataType": "S3Prefix", "S3Uri": "s3://mlcc-artifacts-123456789012-us-west-2/nothing-there.jsonl"}
+    local_aws.client("s3").put_object(Bucket="mlcc-artifacts-123456789012-us-west-2", Key=f"{name}.jsonl", Body=b"no row")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://mlcc-artifacts-123456789012-us-west-2/{name}.jsonl"}
     parameters = {
         "TrainingJobName": name, "RoleArn": ROLE, "InputDataConfig": [{"ChannelName": "train", "DataSource": {"S3DataSource": source}}],
         "OutputDataConfig": {"S3OutputPath": "s3://mlcc-artifacts-123456789012-us-west-2/out/"},

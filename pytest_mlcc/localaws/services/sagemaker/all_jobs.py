@@ -6,6 +6,7 @@ from typing import Any
 
 from pytest_mlcc.localaws.runtime.ports import Runtime
 from pytest_mlcc.localaws.services.sagemaker.clients import Clients
+from pytest_mlcc.localaws.services.sagemaker.image_rules import ImageRules
 from pytest_mlcc.localaws.services.sagemaker.model_packages import ModelPackages
 from pytest_mlcc.localaws.services.sagemaker.processing_jobs import ProcessingJobs
 from pytest_mlcc.localaws.services.sagemaker.resources import Resources
@@ -20,8 +21,10 @@ __all__ = ["AllJobs"]
 class AllJobs:
     """Jobs of every kind."""
 
-    def __init__(self, resources: Resources, quotas: Quotas, *, clients: Clients, runtime: Runtime, packages: ModelPackages) -> None:
-        training = TrainingJobs(resources, quotas, clients=clients, runtime=runtime, packages=packages)
+    def __init__(
+        self, resources: Resources, quotas: Quotas, *, clients: Clients, images: ImageRules, runtime: Runtime, packages: ModelPackages
+    ) -> None:  # fmt: skip
+        training = TrainingJobs(resources, quotas, clients=clients, images=images, runtime=runtime, packages=packages)
         processing = ProcessingJobs(resources, quotas, clients=clients, runtime=runtime)
         transform = TransformJobs(resources, quotas, clients=clients, runtime=runtime)
         self._kinds: dict[str, TrainingJobs | ProcessingJobs | TransformJobs] = {

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from pytest_mlcc.localaws.services.sagemaker.clients import ArtifactError, Clients, split_uri
 from pytest_mlcc.localaws.services.sagemaker.fleet.definitions import containers_of, data_uri, resolved
+from pytest_mlcc.localaws.services.sagemaker.image_rules import ImageRules
 from pytest_mlcc.localaws.services.sagemaker.resources import MODEL, Listing, Resources
 from pytest_mlcc.localaws.wire import AwsError, Call, Operation
 
@@ -21,8 +22,8 @@ _MOST_CONTAINERS = 15  # AWS: of an inference pipeline
 class Models:
     """Create, describe, list and delete models."""
 
-    def __init__(self, resources: Resources, clients: Clients) -> None:
-        self._resources, self._clients = resources, clients
+    def __init__(self, resources: Resources, *, clients: Clients, images: ImageRules) -> None:
+        self._resources, self._clients, self._images = resources, clients, images
 
     def operations(self) -> dict[str, Operation]:
         """By AWS's names."""
@@ -42,7 +43,7 @@ class Models:
             raise AwsError("ValidationException", f"{how} of [PrimaryContainer, Containers] must be provided.")
         containers = containers_of(params)
         for container in containers:
-            self._check(call.region, container)
+            self._check(call.region, container, str(params.get("ExecutionRoleArn")))
         if len(containers) > 1:
             _check_pipeline(containers)
         if not any("ModelPackageName" in container for container in containers) and "ExecutionRoleArn" not in params:
@@ -63,11 +64,16 @@ class Models:
         """Forget a model; endpoints that were made from it keep running, as on AWS."""
         self._resources.remove(call.region, MODEL, call.params["ModelName"])
 
-    def _check(self, region: str, container: Mapping[str, Any]) -> None:
+    def _check(self, region: str, container: Mapping[str, Any], role: str) -> None:
         if "Image" not in container and "ModelPackageName" not in container:
             raise AwsError("ValidationException", "Either Image or ModelPackageName must be provided in a container definition.")
+        if "ModelPackageName" in container and ("Image" in container or "ModelDataUrl" in container):
+            text = "Specify one of either Image and Model Data URL or ModelPackageName in container definition."
+            raise AwsError("ValidationException", text)
         if container.get("ModelDataUrl") and container.get("ModelDataSource"):
             raise AwsError("ValidationException", "Only one of ModelDataUrl and ModelDataSource can be provided in a container definition.")
+        if "Image" in container:
+            self._images.check_model(container, role)
         self._check_data(region, data_uri(resolved(self._resources, region, container)))
 
     def _check_data(self, region: str, uri: str) -> None:

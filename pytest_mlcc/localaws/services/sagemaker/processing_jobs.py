@@ -8,6 +8,7 @@ from typing import Any
 from pytest_mlcc.localaws.rehearsal.vocabulary import Delay
 from pytest_mlcc.localaws.runtime.ports import Runtime
 from pytest_mlcc.localaws.services.sagemaker.clients import Clients
+from pytest_mlcc.localaws.services.sagemaker.image_rules import ImageRules
 from pytest_mlcc.localaws.services.sagemaker.jobs import requests
 from pytest_mlcc.localaws.services.sagemaker.jobs.live import JobKind, LiveJobs
 from pytest_mlcc.localaws.services.sagemaker.jobs.opt_ml import below_opt_ml
@@ -67,6 +68,7 @@ def _check(params: Mapping[str, Any]) -> None:
             raise AwsError("ValidationException", f"{name} must be unique within {what}.")
     if "InstanceType" not in requests.chosen(params["ProcessingResources"]["ClusterConfig"]):
         raise AwsError("ValidationException", "ClusterConfig must name an InstanceType, or one in InstancePreferences.")
+    ImageRules.check_processing(params["AppSpecification"]["ImageUri"])
     for one in inputs:
         _check_input(one)
     for output in outputs:

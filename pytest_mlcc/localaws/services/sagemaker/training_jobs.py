@@ -8,11 +8,13 @@ from typing import Any
 from pytest_mlcc.localaws.models import ModelSpec
 from pytest_mlcc.localaws.rehearsal.vocabulary import Delay
 from pytest_mlcc.localaws.runtime.ports import Runtime
-from pytest_mlcc.localaws.services.sagemaker.clients import Clients
+from pytest_mlcc.localaws.services.sagemaker.clients import ArtifactError, Clients
 from pytest_mlcc.localaws.services.sagemaker.hub import base_model
+from pytest_mlcc.localaws.services.sagemaker.image_rules import ImageRules
 from pytest_mlcc.localaws.services.sagemaker.jobs import requests
 from pytest_mlcc.localaws.services.sagemaker.jobs.image_training import ImageTraining
 from pytest_mlcc.localaws.services.sagemaker.jobs.live import JobKind, LiveJobs
+from pytest_mlcc.localaws.services.sagemaker.jobs.s3input import S3Source
 from pytest_mlcc.localaws.services.sagemaker.jobs.story import Work
 from pytest_mlcc.localaws.services.sagemaker.jobs.tuning import Tuning
 from pytest_mlcc.localaws.services.sagemaker.model_packages import ModelPackages
@@ -31,8 +33,11 @@ _OFF = {"EnableNetworkIsolation": False, "EnableInterContainerTrafficEncryption"
 class TrainingJobs:
     """Create, describe, list, update, stop and delete training jobs."""
 
-    def __init__(self, resources: Resources, quotas: Quotas, *, clients: Clients, runtime: Runtime, packages: ModelPackages) -> None:
-        self._resources, self._clients, self._runtime, self._packages = resources, clients, runtime, packages
+    def __init__(
+        self, resources: Resources, quotas: Quotas, *, clients: Clients, images: ImageRules, runtime: Runtime, packages: ModelPackages
+    ) -> None:  # fmt: skip
+        self._resources, self._clients, self._images = resources, clients, images
+        self._runtime, self._packages = runtime, packages
         self.live = LiveJobs(_KIND, resources, quotas, finish=self._register)
 
     def operations(self) -> dict[str, Operation]:
@@ -58,6 +63,7 @@ class TrainingJobs:
             raise AwsError("ValidationException", "InputDataConfig is required for serverless model customization.")
         requests.check_channels(call.params["InputDataConfig"])
         requests.check_output(call.params["OutputDataConfig"]["S3OutputPath"])
+        self._check_input(call)
 
         def work(record: Record) -> Work:
             return Tuning(record, spec=spec, context=self._resources.context, clients=self._clients)
@@ -93,12 +99,23 @@ class TrainingJobs:
 
     def _create_with_image(self, call: Call, members: dict[str, Any]) -> Mapping[str, Any]:
         requests.check_image_training(call.params)
+        self._images.check_training(call.params["AlgorithmSpecification"], call.params["RoleArn"])
+        self._check_input(call)
         resources = requests.chosen(call.params["ResourceConfig"])
 
         def work(record: Record) -> Work:
             return ImageTraining(record, clients=self._clients, runtime=self._runtime)
 
         return self.live.create(call, {**members, "ResourceConfig": resources}, work=work, demand=requests.training_demand(resources))
+
+    def _check_input(self, call: Call) -> None:
+        """AWS looks for the data when the job is made. Raises AwsError where a channel has none."""
+        for channel in call.params.get("InputDataConfig", ()):
+            source = S3Source.of(channel["DataSource"]["S3DataSource"])
+            try:
+                source.check(self._clients, region=call.region, role=call.params["RoleArn"])
+            except ArtifactError as error:
+                raise AwsError("ValidationException", str(error)) from None
 
     def _register(self, region: str, name: str, members: Mapping[str, Any]) -> Mapping[str, Any]:
         """Serverless customization registers what it made in the job's model package group."""

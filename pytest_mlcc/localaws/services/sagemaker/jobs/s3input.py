@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from pytest_mlcc.localaws.services.sagemaker.clients import ArtifactError, Clients, relative_key, split_uri
 
 __all__ = ["S3Object", "S3Source"]
 
 _NONE = (
     'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists in the selected region '
-    '({region}), that objects exist under that S3 prefix, and that the role has "s3:ListBucket" permissions on bucket "{bucket}".'
+    '({region}), that objects exist under that S3 prefix, and that the role {role}has "s3:ListBucket" permissions on bucket "{bucket}".'
 )
 
 
@@ -49,8 +51,21 @@ class S3Source:
         """Every object. Raises ArtifactError in AWS's words where there is none."""
         found = self._named(clients, region=region) if self.manifest else self._below(clients, region=region)
         if not found:
-            raise ArtifactError(_NONE.format(uri=self.uri, region=region, bucket=split_uri(self.uri)[0]))
+            raise self._none(region)
         return found
+
+    def check(self, clients: Clients, *, region: str, role: str) -> None:
+        """Raises ArtifactError in AWS's words, which name the ``role``, where nothing lies at the prefix, or no manifest."""
+        bucket, prefix = split_uri(self.uri)
+        try:
+            found = clients.client("s3", region).list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0)
+        except ClientError:  # no such bucket
+            found = 0
+        if not found:
+            raise self._none(region, role=f'"{role}" ')
+
+    def _none(self, region: str, *, role: str = "") -> ArtifactError:
+        return ArtifactError(_NONE.format(uri=self.uri, region=region, bucket=split_uri(self.uri)[0], role=role))
 
     def download(self, into: Path, clients: Clients, *, region: str, hosts: Sequence[Path]) -> None:
         """The objects below ``<host>/<into>`` for each host. Raises ArtifactError."""
@@ -63,7 +78,7 @@ class S3Source:
         try:
             keys = clients.objects(self.uri, region=region)
         except ArtifactError as error:  # no such bucket
-            raise ArtifactError(_NONE.format(uri=self.uri, region=region, bucket=bucket)) from error
+            raise self._none(region) from error
         return [S3Object(bucket, key, relative_key(key, prefix)) for key in keys]
 
     def _named(self, clients: Clients, *, region: str) -> list[S3Object]:
