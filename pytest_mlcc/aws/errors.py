@@ -47,7 +47,16 @@ _MISSING_CODES = frozenset(
      "NoSuchBucket", "NoSuchKey", "404", "NotFound")
 )  # fmt: skip
 _MISSING_WORDS = ("could not find", "does not exist", "requested resource not found", "not found")
-_BUSY_WORDS = ("in-progress", "in progress", "is a base inference component for", "currently being", "is being", "still has", "is creating")
+_BUSY_WORDS = (
+    "in-progress",
+    "in progress",
+    "delete_in_progress",
+    "is a base inference component for",
+    "currently being",
+    "is being",
+    "still has",
+    "is creating",
+)
 _BUSY_CODES = frozenset({"ResourceInUse", "ResourceInUseException", "ConflictException"})
 
 

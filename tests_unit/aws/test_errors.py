@@ -70,6 +70,7 @@ def test_missing_and_busy_are_told_by_code_and_words() -> None:
     assert is_missing(client_error("ValidationException", "Requested resource not found."))
     assert not is_missing(client_error("ValidationException", "1 validation error detected"))
     assert is_busy(client_error("ValidationException", 'Cannot update in-progress endpoint "arn".'))
+    assert is_busy(client_error("ValidationException", 'Cannot delete inference component "arn": its status is DELETE_IN_PROGRESS.'))
     assert is_busy(client_error("ValidationException", "x is a base inference component for one or more associated adapters"))
     assert not is_busy(client_error("AccessDenied", "Cannot update in-progress endpoint"))
 

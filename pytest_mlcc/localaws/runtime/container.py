@@ -56,7 +56,8 @@ class Container:
         self.request = dataclasses.replace(request, port=self.port, environment=environment, arguments=_ARGUMENTS)
         self.state = ContainerState.STARTING
         self.failure = ""
-        self.was_ready = False
+        self.ready_at = 0.0
+        """When it first answered /ping, in seconds since the epoch; 0 before."""
         self.exit_code: int | None = None
         self.connections = Connections(self.port)
         self._runtime, self._on_end, self._health_seconds = runtime, on_end, health_seconds
@@ -66,6 +67,11 @@ class Container:
         self._lock = threading.Lock()
         self._program: Program | None = None
         self._thread = threading.Thread(target=self._watch, name=f"container {request.label}", daemon=True)
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it has ever answered /ping."""
+        return self.ready_at > 0
 
     @property
     def pid(self) -> int | None:
@@ -135,7 +141,7 @@ class Container:
             return
         healthy = self._await_ping(program)
         if healthy:
-            self.was_ready = True
+            self.ready_at = time.time()
             self.state = ContainerState.READY
             program.wait()
         if not self._stopping.is_set():

@@ -19,12 +19,14 @@ ROLE = "arn:aws:iam::123456789012:role/mlcc-sagemaker-execution-role"
 # A model server with the container contract: it says who it is, so that a test sees what reached it.
 _SERVE = """\
 #!/usr/bin/env python3
-import http.server, json, os, sys, time
+import http.server, json, os, signal, sys, time
 adapters = {}
 if os.environ.get("EXIT"):
     print("refusing to serve", flush=True)
     sys.exit(int(os.environ["EXIT"]))
 time.sleep(float(os.environ.get("DELAY", "0")))
+if os.environ.get("STUBBORN"):  # it takes its time to end
+    signal.signal(signal.SIGTERM, lambda *_: (time.sleep(float(os.environ["STUBBORN"])), os._exit(0)))
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -83,6 +85,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+        elif asked.get("large"):
+            self.answer(asked.get("status", 200), b"x" * asked["large"])
         elif asked.get("status"):
             self.answer(asked["status"], {"error": "as asked"})
         else:

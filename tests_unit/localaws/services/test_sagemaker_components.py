@@ -279,7 +279,7 @@ def test_an_adapter_is_loaded_anew_and_a_bad_one_is_not_taken(scene: Scene, arch
     scene.update(name=adapter, Specification={"Container": {"ArtifactUrl": archives["second"]}})
     assert {str(scene.stage.ask(adapter)["adapters"][adapter]) for _ in range(4)} == {"['adapter_config.json', 'second']"}
     specification = scene.described(adapter)["Specification"]
-    assert specification == {"BaseInferenceComponentName": scene.base, "Container": {"ArtifactUrl": archives["second"]}}
+    assert (specification["BaseInferenceComponentName"], specification["Container"]) == (scene.base, {"ArtifactUrl": archives["second"]})
     scene.update(name=adapter, Specification={"Container": {"ArtifactUrl": archives["none"]}})
     assert "no adapter_config.json" in scene.described(adapter)["FailureReason"]
     assert scene.described(adapter)["Specification"] == specification
@@ -320,7 +320,6 @@ def test_an_adapter_that_goes_while_its_base_changes_is_in_none_of_the_new_conta
         ({"Container": None}, "Either ModelName or Container"),
         ({"Container": {"ArtifactUrl": "s3://b/k"}}, "Either ModelName or Container"),
         ({"Container": None, "ModelName": "absent"}, 'Could not find model "'),
-        ({"BaseInferenceComponentName": "absent"}, 'Could not find inference component "'),
         ({"StartupParameters": {"ModelDataDownloadTimeoutInSeconds": 5}}, "startupParameters.modelDataDownloadTimeoutInSeconds|valid min"),
     ],
 )
@@ -350,6 +349,7 @@ def test_an_adapter_has_a_base_and_an_artifact_and_nothing_else(scene: Scene, ar
     for specification, words in (
         (base, "ArtifactUrl is required"),
         ({**base, "Container": {**container, "Image": scene.stage.image}}, "Image"),
+        ({"BaseInferenceComponentName": "absent", "Container": container}, 'Could not find inference component "'),
         ({**base, "Container": container, "ModelName": "m"}, "ModelName"),
         ({**base, "Container": container, "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 128}}, "ComputeResourceRequirements"),
     ):
@@ -357,7 +357,15 @@ def test_an_adapter_has_a_base_and_an_artifact_and_nothing_else(scene: Scene, ar
             scene.sagemaker.create_inference_component(
                 InferenceComponentName=f"{scene.stage.name}-adapter", EndpointName=scene.stage.name, Specification=specification
             )
+    with pytest.raises(ClientError, match="VariantName can not be specified for an adapter"):
+        scene.sagemaker.create_inference_component(
+            InferenceComponentName=f"{scene.stage.name}-adapter", EndpointName=scene.stage.name, VariantName="AllTraffic",
+            Specification={**base, "Container": container},
+        )  # fmt: skip
     adapter = scene.stage.adapter(archives["first"])
+    assert scene.described(adapter)["VariantName"] == "AllTraffic"
+    needs = [scene.described(each)["Specification"]["ComputeResourceRequirements"] for each in (adapter, scene.base)]
+    assert needs[0] == needs[1], "AWS shows with an adapter what its base needs"
     with pytest.raises(ClientError, match="can not be a base"):
         scene.sagemaker.create_inference_component(
             InferenceComponentName=f"{scene.stage.name}-second-adapter", EndpointName=scene.stage.name,
@@ -368,6 +376,22 @@ def test_an_adapter_has_a_base_and_an_artifact_and_nothing_else(scene: Scene, ar
             InferenceComponentName=f"{scene.stage.name}-other", EndpointName=scene.stage.name, VariantName="Other",
             Specification=scene.specification(),
         )  # fmt: skip
+
+
+def test_a_base_says_on_which_variant_it_goes(scene: Scene) -> None:
+    with pytest.raises(ClientError, match="VariantName is required for a base inference component"):
+        scene.sagemaker.create_inference_component(
+            InferenceComponentName=f"{scene.stage.name}-nowhere", EndpointName=scene.stage.name, Specification=scene.specification()
+        )
+
+
+def test_a_component_that_is_being_deleted_is_not_deleted_twice(scene: Scene, wait_until: Wait) -> None:
+    """Infrastructure tools tell by the word that somebody else was faster."""
+    stubborn = scene.stage.component("stubborn", STUBBORN="1")
+    scene.sagemaker.delete_inference_component(InferenceComponentName=stubborn)
+    with pytest.raises(ClientError, match="DELETE_IN_PROGRESS"):
+        scene.sagemaker.delete_inference_component(InferenceComponentName=stubborn)
+    wait_until(lambda: scene.stage.status(stubborn), "gone")
 
 
 def test_components_are_listed_by_endpoint_variant_and_status_in_pages(scene: Scene, archives: dict[str, str]) -> None:

@@ -154,6 +154,7 @@ def test_an_endpoint_shows_what_it_runs(stage: Stage, local_aws: Any, wait_until
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
     assert wait_until(stage.endpoint_status, "InService", "Failed") == "InService"
     shown = sagemaker.describe_endpoint(EndpointName=name)
+    assert shown["LastModifiedTime"] > shown["CreationTime"], "it was being created in between"
     first, second = shown["ProductionVariants"]
     assert (first["CurrentWeight"], first["DesiredWeight"], first["CurrentInstanceCount"]) == (3.0, 3.0, 1)
     assert (second["CurrentWeight"], second["DesiredInstanceCount"]) == (1.0, 2)

@@ -10,6 +10,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,6 +63,18 @@ def test_a_component_serves_with_its_environment_and_leaves_no_process_behind(st
     stage.sagemaker.delete_endpoint(EndpointName=stage.name)
     stage.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=stage.name, WaiterConfig={"Delay": 1})
     stage.sagemaker.delete_endpoint_config(EndpointConfigName=stage.name)
+
+
+def test_what_is_made_is_last_modified_when_it_is_in_service(stage: Stage) -> None:
+    """How long a deployment took is the one time less the other, for many a report."""
+    stage.endpoint()
+    base = stage.component(DELAY="0.7")
+    shown = stage.sagemaker.describe_inference_component(InferenceComponentName=base)
+    assert (shown["LastModifiedTime"] - shown["CreationTime"]).total_seconds() >= 0.7
+    before = shown["LastModifiedTime"] - timedelta(seconds=60)
+    listed = stage.sagemaker.list_inference_components(EndpointNameEquals=stage.name, LastModifiedTimeAfter=before)["InferenceComponents"]
+    assert [one["LastModifiedTime"] for one in listed] == [shown["LastModifiedTime"]]
+    assert stage.sagemaker.describe_inference_component(InferenceComponentName=base)["LastModifiedTime"] == shown["LastModifiedTime"]
 
 
 def test_the_containers_environment_holds_nothing_of_the_server(stage: Stage, local_aws: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -99,6 +100,24 @@ def test_a_payload_as_large_as_aws_allows_passes_and_one_byte_more_does_not(serv
     assert served.ask(body + b" " * (most - len(body)))["Body"]["length"] == most
     with pytest.raises(served.runtime.exceptions.ValidationError, match=f"length less than or equal to {most}"):
         served.ask(body + b" " * (most + 1 - len(body)))
+
+
+@pytest.mark.parametrize(("status", "told"), [(200, "server error (500)"), (413, "client error (413)")])
+def test_an_answer_that_is_larger_than_aws_passes_on_is_a_model_error(served: Any, status: int, told: str) -> None:
+    most = 6 * 1024 * 1024
+    whole = served.runtime.invoke_endpoint(EndpointName=served.name, Body=json.dumps({"large": most}).encode())
+    assert len(whole["Body"].read()) == most
+    with pytest.raises(
+        served.runtime.exceptions.ModelError, match=re.escape(told) + " from primary and could not load the entire response"
+    ):
+        served.ask({"large": most + 1, "status": status})
+    assert served.ask({"echo": True})["Body"]["length"] > 0
+
+
+def test_a_component_is_asked_for_where_there_are_components_alone(served: Any) -> None:
+    """In AWS's words, by which clients tell their users what to leave out, and what to add."""
+    with pytest.raises(served.runtime.exceptions.ValidationError, match="Inference Component Name header is not allowed for endpoints to"):
+        served.ask({}, InferenceComponentName="base")
 
 
 def test_an_answer_without_a_length_is_passed_on_whole(served: Any) -> None:

@@ -13,7 +13,7 @@ from pytest_mlcc.localaws.services.sagemaker.fleet.copies import Copies
 from pytest_mlcc.localaws.services.sagemaker.fleet.deployed_images import DeployedImages
 from pytest_mlcc.localaws.services.sagemaker.fleet.hosting import Hosting, Owner
 from pytest_mlcc.localaws.services.sagemaker.fleet.instances import Instances
-from pytest_mlcc.localaws.services.sagemaker.fleet.outcomes import REASON_LIMIT, doom, outcome, pending
+from pytest_mlcc.localaws.services.sagemaker.fleet.outcomes import REASON_LIMIT, doom, last_change, outcome, pending
 from pytest_mlcc.localaws.services.sagemaker.fleet.plans import Plan, planned, restart_reason
 from pytest_mlcc.localaws.services.sagemaker.fleet.variants import deployed
 from pytest_mlcc.localaws.services.sagemaker.resources import ENDPOINT, ENDPOINT_CONFIG, INFERENCE_COMPONENT, Listing, Resources
@@ -161,7 +161,14 @@ class Endpoints:
 
     def _with_status(self, region: str, record: Record) -> Record:
         status, reason = self._status(region, record)
-        return {**record, "EndpointStatus": status, "FailureReason": reason or None}
+        since = max((copies.since for copies in self._copies(region, record) if copies), default=0.0)
+        changed = last_change(record, since if status == "InService" else 0.0)
+        return {**record, "EndpointStatus": status, "FailureReason": reason or None, "LastModifiedTime": changed}
+
+    def _copies(self, region: str, record: Record) -> list[Copies | None]:
+        """What serves each of its variants that has a model."""
+        names = [variant["VariantName"] for variant in record["_variants"] if "ModelName" in variant]
+        return [self._hosting.copies(self.owner(region, record["EndpointName"], name)) for name in names]
 
     def _status(self, region: str, record: Record) -> tuple[str, str]:
         if record.get("_deleting"):
@@ -173,12 +180,11 @@ class Endpoints:
         return doom(record) or self._living_status(region, record)
 
     def _living_status(self, region: str, record: Record) -> tuple[str, str]:
-        modelled = [variant["VariantName"] for variant in record["_variants"] if "ModelName" in variant]
-        if modelled and record["_boot"] != self._hosting.boot:
+        copies = self._copies(region, record)
+        if copies and record["_boot"] != self._hosting.boot:
             return "Failed", restart_reason(f"endpoint {record['EndpointName']}")
-        copies = [self._hosting.copies(self.owner(region, record["EndpointName"], name)) for name in modelled]
         reason = next((one.failure for one in copies if one and one.failure), "")
-        reason = reason or ("" if modelled else self._component_death(region, record))
+        reason = reason or ("" if copies else self._component_death(region, record))
         if reason:
             return "Failed", reason[:REASON_LIMIT]
         if pending(record) or not all(one and one.serving for one in copies):

@@ -23,7 +23,7 @@ from pytest_mlcc.localaws.services.sagemaker.fleet.copies import Copies
 from pytest_mlcc.localaws.services.sagemaker.fleet.definitions import Definition
 from pytest_mlcc.localaws.services.sagemaker.fleet.deployed_images import DeployedImages
 from pytest_mlcc.localaws.services.sagemaker.fleet.hosting import Hosting, Owner
-from pytest_mlcc.localaws.services.sagemaker.fleet.outcomes import REASON_LIMIT, doom, outcome, pending
+from pytest_mlcc.localaws.services.sagemaker.fleet.outcomes import REASON_LIMIT, doom, last_change, outcome, pending
 from pytest_mlcc.localaws.services.sagemaker.fleet.plans import restart_reason
 from pytest_mlcc.localaws.services.sagemaker.resources import INFERENCE_COMPONENT, Listing, Resources
 from pytest_mlcc.localaws.store import Record
@@ -67,7 +67,7 @@ class InferenceComponents:
                 raise AwsError("ValidationException", text)
             if any("ModelName" in variant for variant in endpoint["_variants"]):
                 raise AwsError("ValidationException", _HOSTS_MODELS)
-            variant = _variant(call, endpoint)
+            variant = _variant(call.params, endpoint)
             specification = chosen(call.params, variant)
             if not specification:
                 raise AwsError("ValidationException", "Specification is required.")
@@ -82,6 +82,8 @@ class InferenceComponents:
         container = self.container(call.region, record)
         image = record["Specification"].get("Container", {}).get("Image")
         specification = shown(record["Specification"], self._images.of(container, image) if image else None)
+        if is_adapter(record):
+            specification["ComputeResourceRequirements"] = self._needs(call.region, specification["BaseInferenceComponentName"])
         several = [shown(one) for one in record.get("Specifications") or ()]
         answer = {**record, "Specification": None if several else specification, "Specifications": several or None}
         answer["LastDeploymentConfig"] = record.get("DeploymentConfig")
@@ -110,7 +112,7 @@ class InferenceComponents:
                 )
                 raise AwsError("ValidationException", text)
             if status == "Deleting":
-                return
+                raise AwsError("ValidationException", f'Cannot delete inference component "{arn}": its status is DELETE_IN_PROGRESS.')
             self._resources.update(region, INFERENCE_COMPONENT, name, _deleting=True)
         self._hosting.in_background(lambda: self._finish(region, record), name=f"delete inference component {name}")
 
@@ -217,6 +219,11 @@ class InferenceComponents:
             self._resources.update(region, INFERENCE_COMPONENT, name, _deleting=False, _failure=reason)
             raise
 
+    def _needs(self, region: str, base: str) -> Any:
+        """What a base needs: AWS shows it with the base's adapters, too."""
+        record = self._resources.store.get(region, INFERENCE_COMPONENT.path, base) or {}
+        return record.get("Specification", {}).get("ComputeResourceRequirements")
+
     # --- both ------------------------------------------------------------------------------------------------------
 
     def _finish(self, region: str, record: Record) -> None:
@@ -232,7 +239,14 @@ class InferenceComponents:
 
     def _with_status(self, region: str, record: Record) -> Record:
         status, reason = self._status(region, record)
-        return {**record, "InferenceComponentStatus": status, "FailureReason": reason or None}
+        changed = last_change(record, self._since(region, record) if status == "InService" else 0.0)
+        return {**record, "InferenceComponentStatus": status, "FailureReason": reason or None, "LastModifiedTime": changed}
+
+    def _since(self, region: str, record: Record) -> float:
+        if is_adapter(record):
+            return self._adapters.loaded_at(self.owner(region, record["InferenceComponentName"]))
+        copies = self.copies(region, record)
+        return copies.since if copies else 0.0
 
     def _status(self, region: str, record: Record) -> tuple[str, str]:
         if record.get("_deleting"):
@@ -265,13 +279,20 @@ class InferenceComponents:
         copies = self.copies(region, record)
         if copies and copies.failure:
             return "Failed", f"Base inference component {base}: {copies.failure}"[:REASON_LIMIT]
-        loaded = self._adapters.loaded(self.owner(region, name))
+        loaded = self._adapters.loaded_at(self.owner(region, name))
         return ("InService", record.get("_update_failure") or "") if loaded else ("Creating", "")
 
 
-def _variant(call: Call, endpoint: Record) -> Mapping[str, Any]:
+def _variant(params: Mapping[str, Any], endpoint: Record) -> Mapping[str, Any]:
+    """Where a component goes. A base must say it, and an adapter must not: it goes where its base is."""
     variants = {variant["VariantName"]: variant for variant in endpoint["_variants"]}
-    asked = call.params.get("VariantName", next(iter(variants)))
+    asked, adapter = params.get("VariantName"), is_adapter({"Specification": {}, **params})
+    if adapter and asked:
+        raise AwsError("ValidationException", "VariantName can not be specified for an adapter inference component: it is its base's.")
+    if not adapter and not asked:
+        raise AwsError("ValidationException", "VariantName is required for a base inference component.")
+    if adapter:
+        return dict(endpoint["_variants"][0])
     if asked not in variants:
         text = f'Could not find production variant "{asked}" on endpoint "{endpoint["EndpointArn"]}".'
         raise AwsError("ValidationException", text)

@@ -24,6 +24,10 @@ _NO_COMPONENT = (
     "Inference Component Name header is required for endpoints to which you plan to deploy inference components. "
     "Please include Inference Component Name header or consider using SageMaker models."
 )
+_UNWANTED_COMPONENT = (
+    "Inference Component Name header is not allowed for endpoints to which you dont plan to deploy inference components. "
+    "Please remove the Inference Component Name header and try again."
+)
 _NO_CAPACITY = (
     "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress (if configured) or try to "
     "increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
@@ -64,9 +68,11 @@ class Routing:
             account = self._resources.context.account
             raise AwsError("ValidationError", f"Endpoint {endpoint_name} of account {account} not found.")
         if "ModelName" in endpoint["_variants"][0]:
+            if component:
+                raise AwsError("ValidationError", _UNWANTED_COMPONENT)
             return _tried(lambda: self._of_variant(region, endpoint_name, variant), lambda: self._not_in_service(region, endpoint_name))
         if not component:
-            raise AwsError("ValidationError", _NO_COMPONENT)
+            raise AwsError("ValidationError", _NO_COMPONENT, ErrorCode="INFERENCE_COMPONENT_NAME_MISSING")
         return _tried(lambda: self._of_component(region, endpoint_name, component), lambda: self._no_component(region, component))
 
     def _of_component(self, region: str, endpoint_name: str, component: str) -> Target | None:

@@ -11,7 +11,7 @@ from pytest_mlcc.localaws.services.sagemaker.clients import Clients
 from pytest_mlcc.localaws.services.sagemaker.resources import ENDPOINT, ENDPOINT_CONFIG, Resources
 from pytest_mlcc.localaws.services.sagemaker.routing import Routing, Target
 from pytest_mlcc.localaws.services.sagemaker_runtime.asynchronous import AsyncInvocations
-from pytest_mlcc.localaws.services.sagemaker_runtime.exchange import Containers, Reply
+from pytest_mlcc.localaws.services.sagemaker_runtime.exchange import Containers, Reply, TooLongError
 from pytest_mlcc.localaws.services.sagemaker_runtime.invocation import Limits, ModelErrors, container_headers, returned_headers
 from pytest_mlcc.localaws.services.sagemaker_runtime.streaming import streamed
 from pytest_mlcc.localaws.wire import AwsError, Call, Operation, Response, Service
@@ -56,7 +56,7 @@ class _Invocations:
         try:
             async with asyncio.timeout(self._limits.whole):
                 reply = await self._post(call, target)
-                body = await reply.whole()
+                body = await self._whole(call, target, reply)
         except OSError as error:
             raise self._errors.of_silence(call, target, error) from error
         target.container.answered()
@@ -74,7 +74,7 @@ class _Invocations:
         try:
             async with asyncio.timeout(self._limits.whole):  # AWS: as long as for a whole answer, until the first byte
                 reply = await self._post(call, target)
-                refusal = await reply.whole() if reply.status >= 400 else b""
+                refusal = await self._whole(call, target, reply) if reply.status >= 400 else b""
         except OSError as error:
             raise self._errors.of_silence(call, target, error) from error
         if reply.status >= 400:
@@ -101,6 +101,13 @@ class _Invocations:
         if found is None:
             raise AwsError("ValidationError", f"Endpoint {name} is not an asynchronous endpoint. Invoke it by InvokeEndpoint.")
         return found
+
+    async def _whole(self, call: Call, target: Target, reply: Reply) -> bytes:
+        try:
+            return await reply.whole(self._limits.answer_bytes)
+        except TooLongError as error:
+            target.container.answered()
+            raise self._errors.of_excess(call, target, reply.status) from error
 
     async def _post(self, call: Call, target: Target) -> Reply:
         headers = container_headers(call.params, target)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from pytest_mlcc.localaws.runtime.container import Container
 
-__all__ = ["BadAnswerError", "Containers", "Reply"]
+__all__ = ["BadAnswerError", "Containers", "Reply", "TooLongError"]
 
 _KEPT = 64
 _PIECE = 65536
@@ -17,6 +17,10 @@ _PIECE = 65536
 
 class BadAnswerError(OSError):
     """What a container answered is not HTTP."""
+
+
+class TooLongError(OSError):
+    """What a container answered has more bytes than may be passed on."""
 
 
 class Containers:
@@ -90,12 +94,15 @@ class Reply:
             await self._finish_piece()
         return piece
 
-    async def whole(self) -> bytes:
-        """All of it."""
-        pieces = []
+    async def whole(self, most: int | None = None) -> bytes:
+        """All of it. Raises TooLongError where that is more than ``most`` bytes, and hangs up."""
+        pieces, size = [], 0
         try:
             while piece := await self.read():
                 pieces.append(piece)
+                size += len(piece)
+                if most is not None and size > most:
+                    raise TooLongError(f"the answer has more than {most} bytes")
         except BaseException:
             self.close()
             raise

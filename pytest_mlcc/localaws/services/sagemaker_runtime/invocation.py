@@ -37,6 +37,8 @@ class Limits:
     """For an asynchronous invocation that says nothing else."""
     in_queue: float = 21600.0
     """That an asynchronous invocation may wait before it expires."""
+    answer_bytes: int = 6291456
+    """Of an answer as a whole, and of a request: the service's model has it for both."""
     at_once: int = 4
     """Invocations of one instance; AWS finds a number of its own here."""
 
@@ -80,11 +82,17 @@ class ModelErrors:
             text = f"The container closed the connection without an answer ({type(error).__name__})."
         return self._error(call, target, 0, text)
 
-    def _error(self, call: Call, target: Target, status: int, message: str) -> AwsError:
+    def of_excess(self, call: Call, target: Target, status: int) -> AwsError:
+        """The container answered with more than is passed on. AWS's words; that a good answer gets them, too, is from memory."""
+        return self._error(call, target, status if status >= 400 else 500, None)
+
+    def _error(self, call: Call, target: Target, status: int, message: str | None) -> AwsError:
+        """``message`` is None where it could not be loaded."""
         kind = "client error" if 400 <= status < 500 else "server error"
         region, account, group = call.region, self._account, target.log_group
-        message = message[:_LONGEST_MESSAGE]
+        said = "and could not load the entire response body" if message is None else f'with message "{message[:_LONGEST_MESSAGE]}"'
+        message = (message or "")[:_LONGEST_MESSAGE]
         console = f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logEventViewer:group={group}"
-        text = f'Received {kind} ({status}) from primary with message "{message}". See {console} in account {account} for more information.'
+        text = f"Received {kind} ({status}) from primary {said}. See {console} in account {account} for more information."
         stream = f"arn:aws:logs:{region}:{account}:log-group:{group}:log-stream:{target.variant}/local"
         return AwsError("ModelError", text, 424, OriginalStatusCode=status, OriginalMessage=message, LogStreamArn=stream)

@@ -6,6 +6,7 @@ import http.client
 import json
 import shutil
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ FAILURES = (ArtifactError, OSError, http.client.HTTPException, BotoCoreError, Cl
 @dataclass
 class _Adapter:
     files: Path
-    loaded: bool = False
+    loaded_at: float = 0.0
     held_by: weakref.WeakSet[Container] = field(default_factory=weakref.WeakSet)
 
 
@@ -45,10 +46,10 @@ class Adapters:
         with self._lock:
             self._adapters[owner] = _Adapter(self._hosting.scratch(owner[2]))
 
-    def loaded(self, owner: Owner) -> bool:
-        """Whether it was taken by every copy that its base had then."""
+    def loaded_at(self, owner: Owner) -> float:
+        """When it was taken by every copy that its base had then, in seconds since the epoch; 0 before."""
         found = self._find(owner)
-        return found is not None and found.loaded
+        return found.loaded_at if found else 0.0
 
     def load(self, owner: Owner, uri: str, containers: Sequence[Container]) -> None:
         """Fetch it and hand it to these containers. Raises one of FAILURES."""
@@ -58,7 +59,7 @@ class Adapters:
         unpack_archives(self._clients.download(uri, found.files, region=owner[0]))
         for container in containers:
             self._give(owner, found, container)
-        found.loaded = True
+        found.loaded_at = time.time()
 
     def replace(self, owner: Owner, uri: str, containers: Sequence[Container]) -> None:
         """Fetch another artifact, and hand it to the containers in place of the one they hold. Where one refuses, all get the old one back.
@@ -77,7 +78,7 @@ class Adapters:
         except FAILURES:
             self._put_back(owner, found, new, containers)
             raise
-        new.loaded = True
+        new.loaded_at = time.time()
         with self._lock:
             self._adapters[owner] = new
         shutil.rmtree(found.files, ignore_errors=True)
@@ -86,7 +87,7 @@ class Adapters:
         """Hand these adapters to a container that has just come up. Raises one of FAILURES."""
         for owner in owners:
             found = self._find(owner)
-            if found is not None and found.loaded:
+            if found is not None and found.loaded_at:
                 self._give(owner, found, container)
 
     def unload(self, owner: Owner) -> None:

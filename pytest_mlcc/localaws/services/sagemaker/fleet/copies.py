@@ -52,6 +52,11 @@ class Copies:
         """Whether all that were asked for have come up. One that has ended since does not stop the others; none at all serve nobody."""
         return not self.failure and all(container.was_ready for container in self._containers)
 
+    @property
+    def since(self) -> float:
+        """When the last of them came up, in seconds since the epoch; 0 where none has."""
+        return max((container.ready_at for container in self._containers), default=0.0)
+
     def await_serving(self, closing: threading.Event) -> str:
         """Wait until they serve; else why they don't. The containers' own time limits end the wait."""
         while not closing.is_set():

@@ -10,7 +10,7 @@ from typing import Any
 from pytest_mlcc.localaws.rehearsal.rehearsal import Rehearsal
 from pytest_mlcc.localaws.rehearsal.vocabulary import Delay, Fault
 
-__all__ = ["REASON_LIMIT", "Outcome", "doom", "outcome", "pending"]
+__all__ = ["REASON_LIMIT", "Outcome", "doom", "last_change", "outcome", "pending"]
 
 REASON_LIMIT = 1024
 """AWS: characters of a FailureReason."""
@@ -54,6 +54,14 @@ def outcome(rehearsal: Rehearsal, operation: str, name: str, delay: Delay) -> Ou
 def pending(record: Mapping[str, Any]) -> bool:
     """Whether its time to get ready has not come yet."""
     return time.time() < float(record.get("_ready_at") or 0.0)
+
+
+def last_change(record: Mapping[str, Any], since: float) -> float:
+    """When the resource became what it is now: as it was written, or later, when its time came or what runs was up (``since``)."""
+    doomed = (record.get("_doom") or {}).get("at") or 0.0
+    times = (float(record["LastModifiedTime"]), float(record.get("_ready_at") or 0.0), float(doomed), since)
+    now = time.time()
+    return max(one for one in times if one <= now)
 
 
 def doom(record: Mapping[str, Any]) -> tuple[str, str] | None:
