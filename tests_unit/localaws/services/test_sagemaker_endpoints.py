@@ -106,7 +106,7 @@ def test_a_configuration_is_shown_as_it_was_made(
     sagemaker.create_endpoint_config(EndpointConfigName=model, **asked)
     shown = sagemaker.describe_endpoint_config(EndpointConfigName=model)
     for key, value in asked.items():
-        assert (_weighted(shown[key]) == _weighted(value)) if key.endswith("ProductionVariants") else (shown[key] == value)
+        assert (shown[key] == _weighted(value)) if key.endswith("ProductionVariants") else (shown[key] == value)
     sagemaker.delete_endpoint_config(EndpointConfigName=model)
 
 

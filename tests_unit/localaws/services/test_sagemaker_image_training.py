@@ -217,8 +217,11 @@ def test_a_stopped_job_has_time_to_save_its_model(training: Training) -> None:
     stream = training.until(name, lambda _: bool(_log_lines(training, name)))
     assert stream["TrainingJobStatus"] == "InProgress"
     training.sagemaker.stop_training_job(TrainingJobName=name)
+    training.sagemaker.stop_training_job(TrainingJobName=name)  # by somebody else, too
     job = training.end(name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
+    told = [transition["Status"] for transition in job["SecondaryStatusTransitions"]]
+    assert told == ["Starting", "Downloading", "Training", "Stopping", "Stopped"]
     assert training.archive(job["ModelArtifacts"]["S3ModelArtifacts"])["stopped"] == b"in time"
     assert not [one for one in psutil.process_iter(["environ"]) if (one.info["environ"] or {}).get("TRAINING_JOB_NAME") == name]
 
@@ -306,6 +309,10 @@ def test_instances_beyond_the_accounts_quota_are_refused_in_awss_words(training:
     with pytest.raises(ClientError, match=r"'ml\.m5\.large for training job usage' is \d+ Instances, with current") as caught:
         training.start(hosts=5000)
     assert caught.value.response["Error"]["Code"] == "ResourceLimitExceeded"
+    with pytest.raises(ClientError, match=r"'ml\.m5\.large for spot training job usage' is \d+ Instances, with current"):
+        training.start(
+            hosts=5000, EnableManagedSpotTraining=True, StoppingCondition={"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60}
+        )
 
 
 # The SDK builds some STS clients for AWS's own address; here they are sent to the local AWS.

@@ -136,6 +136,25 @@ def transform(local_aws: Any, tmp_path_factory: pytest.TempPathFactory) -> Trans
     return Transform(local_aws, tmp_path_factory.mktemp("model"))
 
 
+def test_a_registered_model_transforms_by_its_packages_arn(transform: Transform) -> None:
+    group = f"group-{uuid.uuid4().hex[:8]}"
+    transform.sagemaker.create_model_package_group(ModelPackageGroupName=group)
+    kinds = {"SupportedContentTypes": ["text/plain"], "SupportedResponseMIMETypes": ["text/plain"]}
+    package = transform.sagemaker.create_model_package(
+        ModelPackageGroupName=group, InferenceSpecification={"Containers": [{"Image": transform.image}], **kinds}
+    )["ModelPackageArn"]
+    transform.sagemaker.create_model(ModelName=group, PrimaryContainer={"ModelPackageName": package}, ExecutionRoleArn=ROLE)
+    name = transform.start(transform.put("registered/one", b"one"), ModelName=group)
+    assert list(transform.complete(name)) == ["one.out"]
+
+
+def test_a_job_is_shown_with_the_defaults_of_what_it_was_not_asked(transform: Transform) -> None:
+    job = transform.end(transform.start(transform.put("plain/one", b"one")))
+    assert (job["TransformInput"]["SplitType"], job["TransformInput"]["CompressionType"]) == ("None", "None")
+    assert (job["TransformInput"]["ContentType"], job["TransformOutput"]["AssembleWith"]) == ("text/plain", "None")
+    assert job["DataProcessing"] == {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"}
+
+
 def test_whole_files_are_sent_and_the_answers_lie_where_the_files_lay(transform: Transform) -> None:
     uri = transform.put("whole/a.txt", b"one").removesuffix("a.txt")
     transform.put("whole/deep/b.txt", b"two\nlines")

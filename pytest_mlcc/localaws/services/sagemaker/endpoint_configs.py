@@ -39,7 +39,12 @@ class EndpointConfigs:
                 self._resources.find(call.region, MODEL, variant["ModelName"])
         _check_models(params, variants)
         _check_members(params, variants, shadows)
-        return self._resources.create(call, ENDPOINT_CONFIG)
+        weighted = {
+            key: [{"InitialVariantWeight": 1.0, **variant} for variant in params[key]]
+            for key in ("ProductionVariants", "ShadowProductionVariants")
+            if key in params
+        }
+        return self._resources.create(call, ENDPOINT_CONFIG, **weighted)
 
     def describe(self, call: Call) -> Mapping[str, Any]:
         """The configuration."""

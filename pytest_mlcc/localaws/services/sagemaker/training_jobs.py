@@ -106,7 +106,9 @@ class TrainingJobs:
         def work(record: Record) -> Work:
             return ImageTraining(record, clients=self._clients, runtime=self._runtime)
 
-        return self.live.create(call, {**members, "ResourceConfig": resources}, work=work, demand=requests.training_demand(resources))
+        usage = Usage.SPOT_TRAINING_JOB if call.params.get("EnableManagedSpotTraining") else None
+        demand = requests.training_demand(resources)
+        return self.live.create(call, {**members, "ResourceConfig": resources}, work=work, demand=demand, usage=usage)
 
     def _check_input(self, call: Call) -> None:
         """AWS looks for the data when the job is made. Raises AwsError where a channel has none."""

@@ -8,6 +8,7 @@ from typing import Any
 from pytest_mlcc.localaws.rehearsal.vocabulary import Delay
 from pytest_mlcc.localaws.runtime.ports import Runtime
 from pytest_mlcc.localaws.services.sagemaker.clients import Clients
+from pytest_mlcc.localaws.services.sagemaker.fleet.definitions import containers_of, resolved
 from pytest_mlcc.localaws.services.sagemaker.jobs import requests
 from pytest_mlcc.localaws.services.sagemaker.jobs.json_path import JsonPathError
 from pytest_mlcc.localaws.services.sagemaker.jobs.live import JobKind, LiveJobs
@@ -22,6 +23,12 @@ __all__ = ["TransformJobs"]
 
 _KIND = JobKind(TRANSFORM_JOB, "Transform", Usage.TRANSFORM_JOB, Delay.TRANSFORM_START)
 _MOST_MB = 100
+_DEFAULTS: Mapping[str, Mapping[str, str]] = {
+    "TransformInput": {"CompressionType": "None", "SplitType": "None"},
+    "TransformOutput": {"AssembleWith": "None"},
+    "DataProcessing": {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"},
+}
+"""What AWS says each of these is where the request says nothing."""
 
 
 class TransformJobs:
@@ -52,18 +59,17 @@ class TransformJobs:
         return self.live.create(call, {}, work=work, demand=demand)
 
     def describe(self, call: Call) -> Mapping[str, Any]:
-        """The job as it stands."""
-        return self.live.find(call.region, call.params["TransformJobName"])
+        """The job as it stands, with the defaults of what it was not asked."""
+        record = self.live.find(call.region, call.params["TransformJobName"])
+        return {**record, **{member: {**defaults, **record.get(member, {})} for member, defaults in _DEFAULTS.items()}}
 
     def _model(self, region: str, name: str) -> Mapping[str, Any]:
-        """The container of a model."""
-        record = self._resources.find(region, MODEL, name)
-        containers = record.get("Containers") or [record.get("PrimaryContainer", {})]
-        if len(containers) != 1 or "Image" not in containers[0]:
-            text = f"Model {name!r} is an inference pipeline or a model package; the local AWS transforms with models of one image only."
+        """The container of a model, or of its package. Raises AwsError where either is missing."""
+        containers = containers_of(self._resources.find(region, MODEL, name))
+        if len(containers) != 1:
+            text = f"Model {name!r} is an inference pipeline; the local AWS transforms with models of one container only."
             raise AwsError("ValidationException", text)
-        container: Mapping[str, Any] = containers[0]
-        return container
+        return resolved(self._resources, region, containers[0])
 
 
 def _check(params: Mapping[str, Any]) -> None:

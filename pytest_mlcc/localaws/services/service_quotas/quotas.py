@@ -30,6 +30,7 @@ class Usage(StrEnum):
 
     ENDPOINT = "endpoint usage"
     TRAINING_JOB = "training job usage"
+    SPOT_TRAINING_JOB = "spot training job usage"
     PROCESSING_JOB = "processing job usage"
     TRANSFORM_JOB = "transform job usage"
 
@@ -69,8 +70,9 @@ class Quotas:
         self.check_named(region, f"{instance_type} for {usage}", wanted, used)
 
     def check_total(self, region: str, usage: str, wanted: int, used: int) -> None:
-        """The same for the instances of all types together."""
-        self.check_named(region, _TOTALS[Usage(usage)], wanted, used)
+        """The same for the instances of all types together, where there is a quota for those."""
+        if Usage(usage) in _TOTALS:
+            self.check_named(region, _TOTALS[Usage(usage)], wanted, used)
 
     def check_named(self, region: str, name: str, wanted: int, used: int) -> None:
         """The same for any quota by its name; one that is not known sets no limit."""

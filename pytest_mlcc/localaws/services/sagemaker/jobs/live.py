@@ -66,22 +66,27 @@ class LiveJobs:
         self._lock = threading.Lock()
         self._ending = False
         self._live: dict[tuple[str, str], Job] = {}
-        self._demand: dict[tuple[str, str], Mapping[str, int]] = {}
+        self._demand: dict[tuple[str, str], tuple[Usage, Mapping[str, int]]] = {}
 
-    def create(self, call: Call, members: Mapping[str, Any], *, work: Callable[[Record], Work], demand: Mapping[str, int]) -> Record:
-        """Keep a job and start it; returns at once. ``demand`` is how many instances of which type it takes.
+    def create(
+        self, call: Call, members: Mapping[str, Any], *, work: Callable[[Record], Work], demand: Mapping[str, int],
+        usage: Usage | None = None,
+    ) -> Record:  # fmt: skip
+        """Keep a job and start it; returns at once. ``demand`` is how many instances of which type it takes, and ``usage`` what
+        for, if not for what the kind's jobs usually take them.
 
         Raises AwsError where the name is taken or the account's quotas don't allow it.
         """
+        usage = usage or self._kind.usage
         name = call.params[self._kind.kind.name]
         with self._creating:  # two requests never both get the last instance
             if self._resources.store.get(call.region, self._kind.kind.path, name) is None:
-                self._check_quotas(call.region, demand)
+                self._check_quotas(call.region, usage, demand)
             first = {"SecondaryStatus": "Starting", "SecondaryStatusTransitions": [_starting(self._kind)]} if self._kind.stages else {}
             record = self._resources.create(call, self._kind.kind, **{self._kind.status: "InProgress"}, **first, **members)
             job = self._job(call.region, name, record, work(record))
             with self._lock:
-                self._live[call.region, name], self._demand[call.region, name] = job, dict(demand)
+                self._live[call.region, name], self._demand[call.region, name] = job, (usage, dict(demand))
                 job.start()
                 if self._ending:
                     job.abandon()
@@ -103,7 +108,8 @@ class LiveJobs:
         status = self.find(call.region, name)[self._kind.status]
         if status in _FINAL or job is None:
             raise AwsError("ValidationException", f"The request was rejected because the {label} is in status {status}.")
-        self._report(call.region, name, Progress("Stopping", "Stopping", f"Stopping the {label}"))
+        if status != "Stopping":
+            self._report(call.region, name, Progress("Stopping", "Stopping", f"Stopping the {label}"))
         job.stop()
 
     def delete(self, call: Call) -> None:
@@ -170,16 +176,16 @@ class LiveJobs:
         )  # fmt: skip
         return Job(ticket, work, lambda progress: self._report(region, name, progress))
 
-    def _check_quotas(self, region: str, demand: Mapping[str, int]) -> None:
+    def _check_quotas(self, region: str, usage: Usage, demand: Mapping[str, int]) -> None:
         with self._lock:
             used: Counter[str] = Counter()
-            for (where, _), taken in self._demand.items():
-                if where == region:
+            for (where, _), (what_for, taken) in self._demand.items():
+                if (where, what_for) == (region, usage):
                     used.update(taken)
         for instance_type, wanted in demand.items():
-            self._quotas.check(region, self._kind.usage, instance_type, wanted, used[instance_type])
+            self._quotas.check(region, usage, instance_type, wanted, used[instance_type])
         if demand:
-            self._quotas.check_total(region, self._kind.usage, sum(demand.values()), used.total())
+            self._quotas.check_total(region, usage, sum(demand.values()), used.total())
 
     def _report(self, region: str, name: str, progress: Progress) -> None:
         """Write down what a job says of itself; with its last word it is no longer live."""
