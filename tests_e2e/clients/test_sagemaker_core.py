@@ -272,6 +272,23 @@ def test_hub_contents(core: Any) -> None:
     assert hub.hub_status == "InService"
 
 
+def test_private_hubs(core: Any, name: str) -> None:
+    hub = core.Hub.create(hub_name=name, hub_description="ours")
+    hub.wait_for_status("InService", poll=1, timeout=60)
+    hub.update(hub_description="changed")
+    assert core.Hub.get(hub_name=name).hub_description == "changed"
+    # not HubContent.load: this release of the SDK makes its client there with an argument that the client does not take
+    boto3.client("sagemaker").import_hub_content(
+        HubName=name, HubContentName="rows", HubContentType="JsonDoc", DocumentSchemaVersion="1.0.0", HubContentDocument="{}"
+    )
+    found = core.HubContent.get(hub_name=name, hub_content_type="JsonDoc", hub_content_name="rows")
+    found.wait_for_status("Supported", poll=1, timeout=60)
+    found.delete()
+    hub.delete()
+    hub.wait_for_delete(poll=1, timeout=60)
+    assert _named(core.Hub.get_all(name_contains=name), "hub_name", name) == []
+
+
 def test_an_account_without_apps_and_workloads_says_so(core: Any) -> None:
     assert list(core.MlflowApp.get_all()) == []
     assert list(core.AIBenchmarkJob.get_all()) == []

@@ -60,6 +60,33 @@ def test_fine_tuning_is_started_and_waited_for(session: Any, account: Any, name:
     assert len(packages) == 1
 
 
+def test_fine_tuning_reads_a_data_set_that_was_registered(session: Any, account: Any, name: str, tmp_path: Path) -> None:
+    """From a local file, and again as the second version of the data set; the trainer names it by its ARN."""
+    from sagemaker.ai_registry.dataset import DataSet
+    from sagemaker.train import SFTTrainer
+    from sagemaker.train.common import TrainingType
+
+    session.default_bucket()  # the SDK uploads to it, and makes it only so
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"Key {number}?", "completion": f"Value {number}"}) + "\n" for number in range(4)))
+    dataset = DataSet.create(name=name, source=str(rows), role=account.role, sagemaker_session=session)
+    assert (dataset.version, dataset.status) == ("1.0.0", "Available")
+    again = DataSet.create(name=name, source=str(rows), role=account.role, sagemaker_session=session)
+    assert [version.version for version in again.get_versions()] == ["2.0.0", "1.0.0"]
+    boto3.client("sagemaker").create_model_package_group(ModelPackageGroupName=name)
+    trainer = SFTTrainer(
+        model=MODEL, training_type=TrainingType.LORA, model_package_group=name, role=account.role, sagemaker_session=session,
+        training_dataset=again, s3_output_path=f"s3://{account.bucket}/{name}/", accept_eula=True, base_job_name=name,
+    )  # fmt: skip
+    job = trainer.train(wait=True, poll=1, wait_timeout=120)
+    found = boto3.client("sagemaker").describe_training_job(TrainingJobName=job.training_job_name)
+    assert found["TrainingJobStatus"] == "Completed"
+    assert found["InputDataConfig"][0]["DataSource"] == {"DatasetSource": {"DatasetArn": again.arn}}
+    assert DataSet.get(name, sagemaker_session=session).arn == again.arn
+    assert again.delete()
+    assert name not in [each.name for each in DataSet.get_all(sagemaker_session=session)]
+
+
 def test_a_script_runs_on_an_image_and_is_waited_for(session: Any, account: Any, name: str, tmp_path: Path) -> None:
     from sagemaker.core.training.configs import Compute, InputData, SourceCode, StoppingCondition
     from sagemaker.train import ModelTrainer

@@ -115,7 +115,8 @@ def test_configurations_are_checked_when_they_are_made(sagemaker: Any, name: str
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], ExecutionRoleArn=ROLE)
     with pytest.raises(ClientError, match="Cannot create already existing endpoint configuration"):
         sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], ExecutionRoleArn=ROLE)
-    assert sagemaker.describe_endpoint_config(EndpointConfigName=name)["ProductionVariants"] == [variant]
+    described = sagemaker.describe_endpoint_config(EndpointConfigName=name)["ProductionVariants"]
+    assert described == [{**variant, "InitialVariantWeight": 1.0}]
     sagemaker.delete_endpoint_config(EndpointConfigName=name)
     with pytest.raises(ClientError, match="Could not find endpoint configuration"):
         sagemaker.delete_endpoint_config(EndpointConfigName=name)
@@ -229,7 +230,7 @@ def test_answers_hold_every_member_that_the_model_requires(sagemaker: Any, name:
     sagemaker.create_model(ModelName=name, PrimaryContainer=CONTAINER, ExecutionRoleArn=ROLE)
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], ExecutionRoleArn=ROLE)
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    component = {"InferenceComponentName": name, "EndpointName": name}
+    component = {"InferenceComponentName": name, "EndpointName": name, "VariantName": "A"}
     specification = {"Container": CONTAINER, "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 128}}
     sagemaker.create_inference_component(**component, Specification=specification, RuntimeConfig={"CopyCount": 1})
     sagemaker.create_model_package_group(ModelPackageGroupName=name)

@@ -126,6 +126,29 @@ def test_data_that_is_not_there_is_refused_before_there_is_a_job(tuning: Tuning)
     assert f'that the role "{ROLE}" has "s3:ListBucket" permissions on bucket "{tuning.bucket}"' in str(caught.value)
 
 
+def test_a_data_set_of_a_hub_is_what_a_job_trains_on(tuning: Tuning) -> None:
+    """The SDK's trainers name data that was registered by its ARN, not by where it lies."""
+    hub, rows = f"Hub-{uuid.uuid4().hex[:8]}", tuning.dataset("in-hub", json.dumps(ROWS[0]))
+    tuning.sagemaker.create_hub(HubName=hub, HubDescription="ours")
+    bucket, _, prefix = rows.removeprefix("s3://").partition("/")
+
+    def arn(**document: str) -> str:
+        asked = {"HubName": hub, "HubContentType": "DataSet", "HubContentName": "Rows", "DocumentSchemaVersion": "2.0.0"}
+        return str(tuning.sagemaker.import_hub_content(**asked, HubContentDocument=json.dumps(document))["HubContentArn"])
+
+    def channels(dataset: str) -> list[dict[str, Any]]:
+        return [{"ChannelName": "train", "DataSource": {"DatasetSource": {"DatasetArn": dataset}}}]
+
+    good, empty, absent = arn(DatasetS3Bucket=bucket, DatasetS3Prefix=prefix), arn(), arn(DatasetS3Bucket=bucket, DatasetS3Prefix="no/")
+    job = tuning.end(tuning.start(InputDataConfig=channels(good), HyperParameters={"max_epochs": "1"}))
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert job["InputDataConfig"] == channels(good)
+    for wrong, words in ((f"{good}1", "does not exist"), (empty, "must have DatasetS3Bucket"), (absent, "No S3 objects found")):
+        with pytest.raises(ClientError, match=words) as caught:
+            tuning.start(InputDataConfig=channels(wrong))
+        assert caught.value.response["Error"]["Code"] == "ValidationException"
+
+
 def test_output_that_can_not_be_written_fails_the_job(tuning: Tuning) -> None:
     job = tuning.end(tuning.start(OutputDataConfig={"S3OutputPath": "s3://no-such-bucket-of-ours/out"}))
     assert job["TrainingJobStatus"] == "Failed"

@@ -6,6 +6,7 @@ from typing import Any
 
 from pytest_mlcc.localaws.runtime.ports import Runtime
 from pytest_mlcc.localaws.services.sagemaker.clients import Clients
+from pytest_mlcc.localaws.services.sagemaker.hub_contents import HubContents
 from pytest_mlcc.localaws.services.sagemaker.image_rules import ImageRules
 from pytest_mlcc.localaws.services.sagemaker.model_packages import ModelPackages
 from pytest_mlcc.localaws.services.sagemaker.processing_jobs import ProcessingJobs
@@ -22,9 +23,10 @@ class AllJobs:
     """Jobs of every kind."""
 
     def __init__(
-        self, resources: Resources, quotas: Quotas, *, clients: Clients, images: ImageRules, runtime: Runtime, packages: ModelPackages
+        self, resources: Resources, quotas: Quotas, *, clients: Clients, images: ImageRules, runtime: Runtime,
+        packages: ModelPackages, contents: HubContents,
     ) -> None:  # fmt: skip
-        training = TrainingJobs(resources, quotas, clients=clients, images=images, runtime=runtime, packages=packages)
+        training = TrainingJobs(resources, quotas, clients=clients, images=images, runtime=runtime, packages=packages, contents=contents)
         processing = ProcessingJobs(resources, quotas, clients=clients, runtime=runtime)
         transform = TransformJobs(resources, quotas, clients=clients, runtime=runtime)
         self._kinds: dict[str, TrainingJobs | ProcessingJobs | TransformJobs] = {

@@ -20,7 +20,8 @@ from pytest_mlcc.localaws.services.sagemaker.endpoints import Endpoints
 from pytest_mlcc.localaws.services.sagemaker.fleet.adapters import Adapters
 from pytest_mlcc.localaws.services.sagemaker.fleet.hosting import Hosting
 from pytest_mlcc.localaws.services.sagemaker.hosted import Hosted
-from pytest_mlcc.localaws.services.sagemaker.hub import Hub
+from pytest_mlcc.localaws.services.sagemaker.hub_contents import HubContents
+from pytest_mlcc.localaws.services.sagemaker.hubs import Hubs
 from pytest_mlcc.localaws.services.sagemaker.image_rules import ImageRules
 from pytest_mlcc.localaws.services.sagemaker.inference_components import InferenceComponents
 from pytest_mlcc.localaws.services.sagemaker.mlflow import Mlflow
@@ -52,7 +53,8 @@ class SageMaker:
         self.quotas = quotas
         store, clients = Store(context.changed), Clients(context)
         resources = Resources(store, context=context)
-        packages, images = ModelPackages(resources), ImageRules(context.account, clients)
+        packages, images, hubs = ModelPackages(resources), ImageRules(context.account, clients), Hubs(resources)
+        contents = HubContents(resources, hubs=hubs)
         self._runtime: Runtime = ChosenRuntime(context)
         self._hosting = Hosting(context=context, clients=clients, runtime=self._runtime)
         self._endpoints = Endpoints(resources, hosting=self._hosting, quotas=quotas)
@@ -63,10 +65,10 @@ class SageMaker:
             resources, hosting=self._hosting, endpoints=self._endpoints, components=self._components, adapters=adapters
         )
         self._hosted = Hosted(resources, endpoints=self._endpoints, components=self._components, hosting=self._hosting)
-        self._jobs = AllJobs(resources, quotas, clients=clients, images=images, runtime=self._runtime, packages=packages)
+        self._jobs = AllJobs(resources, quotas, clients=clients, images=images, runtime=self._runtime, packages=packages, contents=contents)
         parts = (
             Models(resources, clients=clients, images=images), EndpointConfigs(resources), self._endpoints, endpoint_updates,
-            self._components, component_updates, self._jobs, packages, Hub(), Tags(resources), Mlflow(), Absent(AI_WORKLOADS),
+            self._components, component_updates, self._jobs, packages, hubs, contents, Tags(resources), Mlflow(), Absent(AI_WORKLOADS),
         )  # fmt: skip
         operations: dict[str, Operation] = {}
         for part in parts:

@@ -16,7 +16,7 @@ from pytest_mlcc.localaws.store import DuplicateRecordError, Record, Store
 from pytest_mlcc.localaws.wire import AwsError, Call
 
 __all__ = [
-    "ENDPOINT", "ENDPOINT_CONFIG", "INFERENCE_COMPONENT", "KINDS", "MODEL", "MODEL_PACKAGE", "MODEL_PACKAGE_GROUP",
+    "ENDPOINT", "ENDPOINT_CONFIG", "HUB", "HUB_CONTENT", "INFERENCE_COMPONENT", "KINDS", "MODEL", "MODEL_PACKAGE", "MODEL_PACKAGE_GROUP",
     "PROCESSING_JOB", "TRAINING_JOB", "TRANSFORM_JOB", "Kind", "Listing", "Resources",
 ]  # fmt: skip
 
@@ -34,6 +34,7 @@ class Kind:
     missing: str = 'Could not find {label} "{arn}".'
     duplicate: str = 'Cannot create already existing {label} "{arn}".'
     duplicate_code: str = "ValidationException"
+    missing_code: str = "ValidationException"
 
 
 MODEL = Kind("model", "model", "ModelName", "ModelArn")
@@ -58,6 +59,14 @@ MODEL_PACKAGE = Kind(
     "model-package", "model package", "ModelPackageName", "ModelPackageArn",
     missing="ModelPackage {arn} does not exist.", duplicate="Model Package already exists: {arn}",
 )  # fmt: skip
+HUB = Kind(
+    "hub", "hub", "HubName", "HubArn", missing="Hub {name} does not exist.", duplicate="Hub already exists: {arn}",
+    duplicate_code="ResourceInUse", missing_code="ResourceNotFound",
+)  # fmt: skip
+HUB_CONTENT = Kind(  # one version of it, by the last part of its ARN
+    "hub-content", "hub content", "Path", "HubContentArn", missing="HubContent {name} does not exist.",
+    duplicate="HubContent already exists: {arn}", duplicate_code="ResourceInUse", missing_code="ResourceNotFound",
+)  # fmt: skip
 KINDS = {
     kind.path: kind
     for kind in (
@@ -70,6 +79,8 @@ KINDS = {
         TRANSFORM_JOB,
         MODEL_PACKAGE_GROUP,
         MODEL_PACKAGE,
+        HUB,
+        HUB_CONTENT,
     )
 }
 
@@ -123,7 +134,7 @@ class Resources:
 
     def missing(self, region: str, kind: Kind, name: str) -> AwsError:
         """AWS's words for a resource that is not there."""
-        return AwsError("ValidationException", kind.missing.format(label=kind.label, name=name, arn=self.arn(region, kind, name)))
+        return AwsError(kind.missing_code, kind.missing.format(label=kind.label, name=name, arn=self.arn(region, kind, name)))
 
     def rows(self, region: str, kind: Kind) -> list[Record]:
         """Every resource of a kind."""

@@ -9,7 +9,7 @@ from pytest_mlcc.localaws.models import ModelSpec
 from pytest_mlcc.localaws.rehearsal.vocabulary import Delay
 from pytest_mlcc.localaws.runtime.ports import Runtime
 from pytest_mlcc.localaws.services.sagemaker.clients import ArtifactError, Clients
-from pytest_mlcc.localaws.services.sagemaker.hub import base_model
+from pytest_mlcc.localaws.services.sagemaker.hub_contents import HubContents
 from pytest_mlcc.localaws.services.sagemaker.image_rules import ImageRules
 from pytest_mlcc.localaws.services.sagemaker.jobs import requests
 from pytest_mlcc.localaws.services.sagemaker.jobs.image_training import ImageTraining
@@ -18,6 +18,7 @@ from pytest_mlcc.localaws.services.sagemaker.jobs.s3input import S3Source
 from pytest_mlcc.localaws.services.sagemaker.jobs.story import Work
 from pytest_mlcc.localaws.services.sagemaker.jobs.tuning import Tuning
 from pytest_mlcc.localaws.services.sagemaker.model_packages import ModelPackages
+from pytest_mlcc.localaws.services.sagemaker.public_hub import base_model
 from pytest_mlcc.localaws.services.sagemaker.resources import TRAINING_JOB, Resources
 from pytest_mlcc.localaws.services.service_quotas.quotas import Quotas, Usage
 from pytest_mlcc.localaws.store import Record
@@ -34,10 +35,11 @@ class TrainingJobs:
     """Create, describe, list, update, stop and delete training jobs."""
 
     def __init__(
-        self, resources: Resources, quotas: Quotas, *, clients: Clients, images: ImageRules, runtime: Runtime, packages: ModelPackages
+        self, resources: Resources, quotas: Quotas, *, clients: Clients, images: ImageRules, runtime: Runtime,
+        packages: ModelPackages, contents: HubContents,
     ) -> None:  # fmt: skip
         self._resources, self._clients, self._images = resources, clients, images
-        self._runtime, self._packages = runtime, packages
+        self._runtime, self._packages, self._contents = runtime, packages, contents
         self.live = LiveJobs(_KIND, resources, quotas, finish=self._register)
 
     def operations(self) -> dict[str, Operation]:
@@ -61,12 +63,12 @@ class TrainingJobs:
         spec = _model_of(call.params)
         if not call.params.get("InputDataConfig"):
             raise AwsError("ValidationException", "InputDataConfig is required for serverless model customization.")
-        requests.check_channels(call.params["InputDataConfig"])
+        requests.check_channels(call.params["InputDataConfig"], datasets=True)
         requests.check_output(call.params["OutputDataConfig"]["S3OutputPath"])
-        self._check_input(call)
+        sources = self._sources(call)
 
         def work(record: Record) -> Work:
-            return Tuning(record, spec=spec, context=self._resources.context, clients=self._clients)
+            return Tuning(record, spec=spec, sources=sources, context=self._resources.context, clients=self._clients)
 
         return self.live.create(call, {"StoppingCondition": limits}, work=work, demand={})
 
@@ -100,7 +102,7 @@ class TrainingJobs:
     def _create_with_image(self, call: Call, members: dict[str, Any]) -> Mapping[str, Any]:
         requests.check_image_training(call.params)
         self._images.check_training(call.params["AlgorithmSpecification"], call.params["RoleArn"])
-        self._check_input(call)
+        self._sources(call)
         resources = requests.chosen(call.params["ResourceConfig"])
 
         def work(record: Record) -> Work:
@@ -110,14 +112,21 @@ class TrainingJobs:
         demand = requests.training_demand(resources)
         return self.live.create(call, {**members, "ResourceConfig": resources}, work=work, demand=demand, usage=usage)
 
-    def _check_input(self, call: Call) -> None:
-        """AWS looks for the data when the job is made. Raises AwsError where a channel has none."""
+    def _sources(self, call: Call) -> dict[str, S3Source]:
+        """The data by channel; AWS looks for it when the job is made. Raises AwsError where a channel has none."""
+        sources: dict[str, S3Source] = {}
         for channel in call.params.get("InputDataConfig", ()):
-            source = S3Source.of(channel["DataSource"]["S3DataSource"])
+            source = sources[channel["ChannelName"]] = self._source(call.region, channel["DataSource"])
             try:
                 source.check(self._clients, region=call.region, role=call.params["RoleArn"])
             except ArtifactError as error:
                 raise AwsError("ValidationException", str(error)) from None
+        return sources
+
+    def _source(self, region: str, data: Mapping[str, Any]) -> S3Source:
+        if "DatasetSource" in data:
+            return S3Source(self._contents.dataset(region, data["DatasetSource"]["DatasetArn"]))
+        return S3Source.of(data["S3DataSource"])
 
     def _register(self, region: str, name: str, members: Mapping[str, Any]) -> Mapping[str, Any]:
         """Serverless customization registers what it made in the job's model package group."""

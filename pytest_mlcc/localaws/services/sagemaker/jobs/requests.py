@@ -14,13 +14,13 @@ from pytest_mlcc.localaws.wire import AwsError
 __all__ = ["check_channels", "check_image_training", "check_output", "check_s3_type", "chosen", "cluster_demand", "training_demand"]
 
 
-def check_channels(channels: Sequence[Mapping[str, Any]], *, mode: str = "File") -> None:
-    """Raises AwsError for names that are used twice, and for data that can't be had here."""
+def check_channels(channels: Sequence[Mapping[str, Any]], *, mode: str = "File", datasets: bool = False) -> None:
+    """Raises AwsError for names that are used twice, and for data that can't be had here. ``datasets``: those of hubs can."""
     names = [channel["ChannelName"] for channel in channels]
     if len(set(names)) != len(names):
         raise AwsError("ValidationException", "Channel names must be unique within InputDataConfig.")
     for channel in channels:
-        _check_channel(channel, mode=mode)
+        _check_channel(channel, mode=mode, datasets=datasets)
 
 
 def check_s3_type(kind: str, what: str) -> None:
@@ -88,19 +88,20 @@ def cluster_demand(cluster: Mapping[str, Any]) -> dict[str, int]:
     return {cluster["InstanceType"]: cluster.get("InstanceCount", 1)} if "InstanceType" in cluster else {}
 
 
-def _check_channel(channel: Mapping[str, Any], *, mode: str) -> None:
+def _check_channel(channel: Mapping[str, Any], *, mode: str, datasets: bool) -> None:
     name = channel["ChannelName"]
     if not name.strip("."):
         raise AwsError("ValidationException", f"Invalid channel name {name!r}.")
-    source = channel["DataSource"].get("S3DataSource")
-    if source is None:
+    source = channel["DataSource"]
+    if "S3DataSource" not in source and not (datasets and "DatasetSource" in source):
         raise _not_here(f"The data source of channel {name!r}", "use S3DataSource")
-    check_s3_type(source["S3DataType"], f"channel {name!r}")
     if channel.get("InputMode", mode) == "Pipe":
         raise _not_here(f"Pipe mode (channel {name!r})", "use File or FastFile")
     if channel.get("CompressionType", "None") != "None":
         raise AwsError("ValidationException", f"CompressionType of channel {name!r} must be None: it can be used only in Pipe mode.")
-    check_output(source["S3Uri"])
+    if "S3DataSource" in source:
+        check_s3_type(source["S3DataSource"]["S3DataType"], f"channel {name!r}")
+        check_output(source["S3DataSource"]["S3Uri"])
 
 
 def _not_here(what: str, instead: str) -> AwsError:

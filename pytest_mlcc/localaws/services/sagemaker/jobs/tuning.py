@@ -33,8 +33,11 @@ _STOP_GRACE_SECONDS = 10.0
 class Tuning:
     """One run of serverless customization; obeys ``story.Work``."""
 
-    def __init__(self, record: Record, *, spec: ModelSpec, context: ServerContext, clients: Clients) -> None:
-        self._record, self._spec, self._context, self._clients = record, spec, context, clients
+    def __init__(
+        self, record: Record, *, spec: ModelSpec, sources: Mapping[str, S3Source], context: ServerContext, clients: Clients
+    ) -> None:  # fmt: skip
+        self._record, self._spec, self._sources = record, spec, sources
+        self._context, self._clients = context, clients
 
     def run(self, job: Job) -> Mapping[str, Any]:
         """Data in, the engine's ``finetune``, the adapter out."""
@@ -60,11 +63,9 @@ class Tuning:
 
     def _download(self, job: Job) -> Path:
         """Every channel into ``input/data/<channel>``; where the training data is."""
-        for channel in self._record["InputDataConfig"]:
-            source = S3Source.of(channel["DataSource"]["S3DataSource"])
-            into = Path("input", "data", channel["ChannelName"])
+        for channel, source in self._sources.items():
             try:
-                source.download(into, self._clients, region=job.ticket.region, hosts=[job.ticket.scratch])
+                source.download(Path("input", "data", channel), self._clients, region=job.ticket.region, hosts=[job.ticket.scratch])
             except ArtifactError as error:
                 raise FailedError(f"ClientError: Data download failed: {error}") from error
         return self._train_channel(job)
