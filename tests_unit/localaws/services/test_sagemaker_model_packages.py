@@ -106,8 +106,24 @@ def test_a_package_without_versions_has_a_name_of_its_own_and_is_never_approved(
         sagemaker.create_model_package(ModelPackageName=name)
     with pytest.raises(ClientError, match="not versioned"):
         sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
-    with pytest.raises(ClientError, match="Exactly one of"):
-        sagemaker.create_model_package(ModelPackageName=f"{name}-2", ModelPackageGroupName=name)
+
+
+def test_a_package_is_named_by_its_group_or_by_itself_and_has_only_what_its_kind_has(sagemaker: Any, group: str) -> None:
+    container = {"Image": "763104351884.dkr.ecr.us-west-2.amazonaws.com/pytorch-inference:2.6.0", "Environment": {"A": "1"}}
+    specification = {**SPECIFICATION, "Containers": [container]}
+    versioned, named = {"ModelPackageGroupName": group}, {"ModelPackageName": f"{group}-alone"}
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({**named, **versioned}, "Both ModelPackageName and ModelPackageGroupName are provided"),
+        ({}, r"Missing ARN\."),
+        ({**versioned, "Tags": [{"Key": "team", "Value": "a"}]}, "Tags are not supported in Model Package versions"),
+        ({**named, "InferenceSpecification": specification}, "Environment variable map cannot be specified"),
+    ]
+    for asked, words in refused:
+        with pytest.raises(ClientError, match=words) as caught:
+            sagemaker.create_model_package(**asked)
+        assert caught.value.response["Error"]["Code"] == "ValidationException"
+    sagemaker.create_model_package(**named, Tags=[{"Key": "team", "Value": "a"}])
+    sagemaker.create_model_package(**versioned, InferenceSpecification=specification)
 
 
 def test_a_repeated_request_makes_one_version(sagemaker: Any, group: str) -> None:

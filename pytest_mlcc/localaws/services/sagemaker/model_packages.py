@@ -48,9 +48,7 @@ class ModelPackages:
     def create(self, call: Call) -> Mapping[str, Any]:
         """A version of a group, or a package with a name of its own; the same one for a request that is repeated."""
         params = dict(call.params)
-        if ("ModelPackageGroupName" in params) == ("ModelPackageName" in params):
-            text = "Exactly one of ModelPackageName and ModelPackageGroupName must be provided."
-            raise AwsError("ValidationException", text)
+        _check_new(params)
         with self._creating:
             earlier = self._of_token(call.region, params.get("ClientToken"))
             if earlier is not None:
@@ -134,6 +132,23 @@ class ModelPackages:
 
 
 _STATUS = {"ModelPackageStatus": "Completed"}
+
+
+def _check_new(params: Mapping[str, Any]) -> None:
+    """Raises AwsError in AWS's words for a request that names both kinds of package or none, or has what its kind can't have."""
+    versioned, named = "ModelPackageGroupName" in params, "ModelPackageName" in params
+    containers = params.get("InferenceSpecification", {}).get("Containers", ())
+    if versioned and named:
+        text = "Both ModelPackageName and ModelPackageGroupName are provided in the input. Cannot determine which one to use."
+    elif not versioned and not named:
+        text = "Missing ARN."
+    elif versioned and params.get("Tags"):
+        text = "Tags are not supported in Model Package versions. Please add them to the Model Package Group"
+    elif named and any(container.get("Environment") for container in containers):
+        text = "1 validation errors detected:Environment variable map cannot be specified when using non-versioned ModelPackages"
+    else:
+        return
+    raise AwsError("ValidationException", text)
 
 
 def _apply(params: Mapping[str, Any], record: Record) -> None:
