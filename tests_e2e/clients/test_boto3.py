@@ -314,6 +314,29 @@ def test_hub_contents_are_listed_and_described(sagemaker: Any) -> None:
     assert isinstance(sagemaker.list_hubs(MaxResults=50)["HubSummaries"], list)
 
 
+def test_private_hubs_and_their_contents(sagemaker: Any, name: str) -> None:
+    public = sagemaker.list_hub_contents(HubName="SageMakerPublicHub", HubContentType="Model", MaxResults=1)["HubContentSummaries"][0]
+    reference = {"HubName": name, "HubContentType": "ModelReference", "HubContentName": "alias"}
+    document = {"HubName": name, "HubContentType": "JsonDoc", "HubContentName": "document"}
+    sagemaker.create_hub(HubName=name, HubDescription="ours", HubSearchKeywords=["a"], Tags=[{"Key": "suite", "Value": "boto3"}])
+    sagemaker.update_hub(HubName=name, HubDisplayName="Ours")
+    sagemaker.import_hub_content(**document, HubContentVersion="1.0.0", DocumentSchemaVersion="1.0.0", HubContentDocument="{}")
+    sagemaker.update_hub_content(**document, HubContentVersion="1.0.0", HubContentDescription="changed")
+    assert sagemaker.describe_hub_content(**document)["HubContentDescription"] == "changed"
+    sagemaker.create_hub_content_reference(
+        HubName=name, SageMakerPublicHubContentArn=public["HubContentArn"].rpartition("/")[0], HubContentName="alias"
+    )
+    sagemaker.update_hub_content_reference(**reference, MinVersion="1.0.0")
+    assert sagemaker.describe_hub_content(**reference)["ReferenceMinVersion"] == "1.0.0"
+    with pytest.raises(sagemaker.exceptions.ResourceInUse):
+        sagemaker.delete_hub(HubName=name)
+    sagemaker.delete_hub_content(**document, HubContentVersion="1.0.0")
+    sagemaker.delete_hub_content_reference(**reference)
+    sagemaker.delete_hub(HubName=name)
+    with pytest.raises(sagemaker.exceptions.ResourceNotFound):
+        sagemaker.describe_hub(HubName=name)
+
+
 def test_tags_are_added_listed_and_deleted(sagemaker: Any, account: Any, name: str) -> None:
     sagemaker.create_model(
         ModelName=name, PrimaryContainer={"Image": account.image}, ExecutionRoleArn=account.role, Tags=[{"Key": "a", "Value": "1"}]
