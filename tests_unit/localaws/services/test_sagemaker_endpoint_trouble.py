@@ -86,12 +86,11 @@ def test_waits_and_faults_of_a_rehearsal_hold_for_endpoints_with_and_without_mod
         found: str = sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
         return found
 
+    dying = served.config("dying", served.variant("dying"))
     began = time.monotonic()
-    for name in ("bare", "full", "stuck"):
-        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName="one")
-    dying = served.variant("dying")
-    sagemaker.create_endpoint(EndpointName="dying", EndpointConfigName=served.config("dying", dying))
-    assert {status(name) for name in ("bare", "full", "stuck", "dying")} == {"Creating"}
+    for name, config in (("full", "one"), ("stuck", "one"), ("dying", dying), ("bare", "one")):
+        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        assert status(name) == "Creating"
     with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
         sagemaker.delete_endpoint(EndpointName="bare")
     served.create(served.config("one", served.variant("one")))
