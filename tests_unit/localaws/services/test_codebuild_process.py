@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +35,7 @@ def test_status_and_every_line_arrive_in_order(process: BuildProcess, lines: lis
     assert lines[3:] == [str(number) for number in range(1, 20001)]
 
 
-def test_out_of_time_kills_the_whole_group(lines: list[str], tmp_path: Path) -> None:
+def test_out_of_time_ends_every_process(lines: list[str], tmp_path: Path) -> None:
     process = BuildProcess(deadline=time.monotonic() + 0.5, on_line=lines.append)
     try:
         with pytest.raises(OutOfTimeError):
@@ -46,11 +48,64 @@ def test_out_of_time_kills_the_whole_group(lines: list[str], tmp_path: Path) -> 
     assert start_ticks(process.pid) is None
 
 
-def test_background_processes_end_with_the_build(process: BuildProcess, lines: list[str], tmp_path: Path) -> None:
-    assert process.run("bash", "sleep 300 & echo $!", cwd=tmp_path, env={"PATH": os.environ["PATH"]}) == 0
+@pytest.mark.parametrize("command", ["yes", "cat /dev/zero"], ids=["lines", "one line without end"])
+def test_a_command_that_never_stops_writing_runs_out_of_time(lines: list[str], tmp_path: Path, command: str) -> None:
+    process = BuildProcess(deadline=time.monotonic() + 0.3, on_line=lambda line: lines.append(line[:1]))
+    try:
+        with pytest.raises(OutOfTimeError):
+            process.run("bash", command, cwd=tmp_path, env={"PATH": os.environ["PATH"]})
+    finally:
+        process.close()
+    assert len(lines) > 10
+
+
+_DAEMON = (
+    "import os, time; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); print(os.getpid(), flush=True); time.sleep(300)"
+)
+_BACKGROUND = [
+    "sleep 300 & echo $!",
+    "set -m; sleep 300 & echo $!",
+    "setsid sh -c 'trap \"\" TERM HUP; echo $$; while :; do sleep 1; done' &",
+    f"{sys.executable} -c '{_DAEMON}'",
+    f"env -i {sys.executable} -c '{_DAEMON}'",
+]
+
+
+@pytest.mark.parametrize("command", _BACKGROUND, ids=["job", "own group", "own session", "daemon", "daemon without environment"])
+def test_background_processes_end_with_the_build(process: BuildProcess, lines: list[str], tmp_path: Path, command: str) -> None:
+    env = {"PATH": os.environ["PATH"]}
+    assert process.run("bash", f"({command}) > said; until [ -s said ]; do sleep 0.01; done; cat said", cwd=tmp_path, env=env) == 0
     assert start_ticks(int(lines[0])) is not None
-    process.kill()
+    process.close()
+    assert start_ticks(int(lines[0])) is None
+
+
+def test_a_build_that_kills_its_supervisor_is_stopped_with_its_other_processes(
+    process: BuildProcess, lines: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(StoppedError):
+        process.run("bash", "sleep 300 & echo $!; kill -KILL $PPID; sleep 300", cwd=tmp_path, env={"PATH": os.environ["PATH"]})
+    process.close()
     _gone(int(lines[0]))
+
+
+_SERVER = """
+import os, sys, time
+from pathlib import Path
+from pytest_mlcc.localaws.services.codebuild.process import BuildProcess
+process = BuildProcess(deadline=time.monotonic() + 300, on_line=lambda line: print(line, flush=True))
+process.run("bash", "setsid sleep 300 & echo $!; sleep 300", cwd=Path("/"), env={"PATH": os.environ["PATH"]})
+"""
+
+
+def test_background_processes_end_with_a_server_that_is_killed() -> None:
+    server = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    background = int(server.stdout.readline())
+    server.kill()
+    server.wait()
+    server.stdout.close()
+    _gone(background)
 
 
 def _gone(pid: int) -> None:

@@ -16,18 +16,20 @@ from pathlib import Path
 __all__ = ["BuildProcess", "OutOfTimeError", "StoppedError"]
 
 _SUPERVISE = Path(__file__).with_name("supervise.py")
+_END_SECONDS = 10.0
+_LINE_BYTES = 256 << 10  # a longer line becomes several: CloudWatch Logs takes no longer event
 
 
 class OutOfTimeError(Exception):
-    """The build's time is over; its processes are gone."""
+    """The build's time is over; its processes were told to end."""
 
 
 class StoppedError(Exception):
-    """The build was stopped while a command ran; its processes are gone."""
+    """The build was stopped while a command ran; its processes were told to end."""
 
 
 class BuildProcess:
-    """The processes of one build, all in one session."""
+    """The processes of one build: what its commands start, and what that starts."""
 
     def __init__(self, *, deadline: float, on_line: Callable[[str], None]) -> None:
         """Nothing runs before the first ``run``. ``deadline`` is on the clock of ``time.monotonic``."""
@@ -41,18 +43,19 @@ class BuildProcess:
         os.close(status_in)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._input, self._output, self._status = self._process.stdin, self._process.stdout.fileno(), status_out
+        self._input, self._output = self._process.stdin, self._process.stdout.fileno()
+        self._status = os.fdopen(status_out, "rb", buffering=0)
         os.set_blocking(self._output, False)
 
     @property
     def pid(self) -> int:
-        """The leader of the build's process group."""
+        """The process that all others of the build descend from."""
         return self._process.pid
 
     def run(self, shell: str, script: str, *, cwd: Path, env: Mapping[str, str]) -> int:
         """Run one script with ``shell`` (``bash`` or ``sh``); its exit status.
 
-        Raises OutOfTimeError or StoppedError, after which nothing runs any more.
+        Raises OutOfTimeError or StoppedError, after which everything is on its way out.
         """
         request = json.dumps({"shell": shell, "script": script, "cwd": str(cwd), "env": dict(env)})
         try:
@@ -68,13 +71,13 @@ class BuildProcess:
     def _until_status(self, selector: selectors.BaseSelector) -> int:
         while True:
             ready = {key.fd for key, _ in selector.select(max(0.0, self._deadline - time.monotonic()))}
-            if not ready and time.monotonic() >= self._deadline:
+            if time.monotonic() >= self._deadline and self._status.fileno() not in ready:
                 self.kill()
                 raise OutOfTimeError
             if self._output in ready and not self._read_output():
                 selector.unregister(self._output)
-            if self._status in ready:
-                word = os.read(self._status, 64)
+            if self._status.fileno() in ready:
+                word = self._status.read(64)
                 while self._read_output():  # what the command wrote before it ended comes before what follows
                     pass
                 self._end_line()
@@ -92,6 +95,8 @@ class BuildProcess:
         *lines, self._partial = (self._partial + chunk).split(b"\n")
         for line in lines:
             self._on_line(line.decode(errors="replace").rstrip("\r"))
+        if len(self._partial) > _LINE_BYTES:
+            self._end_line()
         return bool(chunk)
 
     def _end_line(self) -> None:
@@ -100,17 +105,19 @@ class BuildProcess:
             self._partial = b""
 
     def kill(self) -> None:
-        """End every process of the build; callable from another thread, and more than once."""
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """End what is left and free the pipes."""
-        self.kill()
-        self._process.wait()
+        """Tell every process of the build to end; callable from another thread, and more than once. ``close`` waits for them."""
         with suppress(OSError):
             self._input.close()
+
+    def close(self) -> None:
+        """End what is left, wait for its end and free the pipes."""
+        self.kill()
+        if self._process.returncode is None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+            with suppress(ProcessLookupError):  # the group is empty, unless a command has killed who should have seen to it
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        os.close(self._status)
+        self._status.close()
