@@ -23,14 +23,15 @@ __all__ = ["Started", "Warden", "end_group", "group_is_alive"]
 _POLL_SECONDS = 0.005
 
 # The shell waits for one line before it becomes the program: if we die before the warden knows the group, it reads
-# the end of its input and no program starts. Its own group and session come from Popen.
-_GATE = 'read -r _ || exit 125; exec "$@" </dev/null'
+# the end of its input and no program starts. Its own group and session come from Popen, and its mark is the group's number.
+_GATE = f'read -r _ || exit 125; export {warden_child.MARK}=$$; exec "$@" </dev/null'
 
 
 class Warden:
     """Starts programs in process groups of their own, all of which die when this process does, even by SIGKILL.
 
-    One small helper process watches a pipe from us; it is started with the first program.
+    So do the processes that leave their group, as daemons do: see ``warden_child.strays``. One small helper process watches
+    a pipe from us; it is started with the first program.
     """
 
     def __init__(self) -> None:
@@ -123,7 +124,11 @@ class Started:
 
 
 def group_is_alive(group: int) -> bool:
-    """Whether a process of the group still runs; those that have ended but are not yet waited for do not count."""
+    """Whether a process of the group, or one that left it, still runs; those that have ended but are not yet waited for do not count."""
+    return _group_has_members(group) or bool(warden_child.strays([group]))
+
+
+def _group_has_members(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -140,6 +145,9 @@ def group_is_alive(group: int) -> bool:
 def _signal_group(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+    for stray in warden_child.strays([group]):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(stray, number)
 
 
 def _await_end(process: subprocess.Popen[bytes], *, seconds: float) -> bool:
@@ -152,7 +160,7 @@ def _await_end(process: subprocess.Popen[bytes], *, seconds: float) -> bool:
 
 
 def end_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
-    """SIGTERM to the whole group, SIGKILL after ``grace`` seconds; returns when no process of it runs.
+    """SIGTERM to the whole group and who left it, SIGKILL after ``grace`` seconds; returns when none of these processes runs.
 
     Raises TimeoutError where a process survives even SIGKILL (stuck in the kernel) for 10 s.
     """

@@ -10,6 +10,58 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from collections.abc import Collection
+
+#: In the environment of each program, with the number of its process group: it finds those that made a group of their own.
+MARK = "MLCC_GROUP"
+
+_ROUNDS = 100
+_ROUND_SECONDS = 0.01
+
+
+def strays(groups: Collection[int]) -> list[int]:
+    """The processes that programs of these groups started, and that left the group. Needs Linux; elsewhere none are found."""
+    wanted = {f"{MARK}={group}".encode() for group in groups}
+    return [pid for pid in _processes() if wanted.intersection(_environment(pid)) and _group_of(pid) not in groups]
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if sys.platform == "linux" else []
+
+
+def _environment(pid: int) -> list[bytes]:
+    """What the process was started with; nothing where it is another user's, or has ended."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _kill(groups: set[int]) -> None:
+    for group in groups:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # it has ended by itself, or its number is someone else's now
+            continue
+    for _ in range(_ROUNDS):  # one that is killed may have started another a moment before
+        found = strays(groups)
+        if not found:
+            return
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        time.sleep(_ROUND_SECONDS)
 
 
 def main() -> None:
@@ -25,11 +77,8 @@ def main() -> None:
             commands.pop(rest, None)
         else:
             (groups.add if sign == "+" else groups.discard)(int(rest))
-    for group in groups:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # it has ended by itself, or its number is someone else's now
-            continue
+    if groups:
+        _kill(groups)
     if commands:
         _run(list(commands.values()))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_mlcc.localaws.holders import start_ticks
 from pytest_mlcc.localaws.runtime.processes import Warden, end_group, group_is_alive
 
 
@@ -63,28 +64,45 @@ def test_what_the_first_process_leaves_behind_counts_as_alive(warden: Warden, tm
     assert not group_is_alive(process.pid)
 
 
+def test_what_leaves_the_group_is_ended_with_it(warden: Warden, tmp_path: Path) -> None:
+    """As daemons and the workers of some servers do. It is asked first, and once, like the others."""
+    daemon = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done"
+    process = _spawn(warden, tmp_path, f'setsid sh -c "{daemon}" & trap "" TERM; echo $!; exit 0')
+    assert _until(lambda: "up" in (tmp_path / "log").read_text())
+    assert process.wait(5) == 0
+    assert group_is_alive(process.pid)
+    end_group(process, grace=0.3)
+    assert not group_is_alive(process.pid)
+    said = (tmp_path / "log").read_text().split()
+    assert start_ticks(int(said[0])) is None
+    assert said.count("asked") == 1
+
+
 def test_the_environment_is_what_was_given_and_standard_input_is_empty(warden: Warden, tmp_path: Path) -> None:
     process = _spawn(warden, tmp_path, "env; cat")
     assert process.wait(5) == 0
     names = {line.partition("=")[0] for line in (tmp_path / "log").read_text().splitlines()}
-    assert names <= {"PATH", "PWD", "OLDPWD", "SHLVL", "_"}
+    assert names <= {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "MLCC_GROUP"}
 
 
 _PARENT = """
 import sys, time
 from pathlib import Path
+from pytest_mlcc.localaws.holders import start_ticks
 from pytest_mlcc.localaws.runtime.processes import Warden
 warden = Warden()
 with open(sys.argv[1], "wb") as log:
-    process = warden.spawn(["/bin/sh", "-c", "sleep 300 & sleep 300"], env={"PATH": "/usr/bin:/bin"}, cwd=Path("/"), output=log)
+    process = warden.spawn(["/bin/sh", "-c", SCRIPT], env={"PATH": "/usr/bin:/bin"}, cwd=Path("/"), output=log)
 print(process.pid, flush=True)
 time.sleep(300)
 """
 
 
-def test_all_processes_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", ["sleep 300 & sleep 300", "setsid sleep 300 & exit 0"], ids=["group", "daemon"])
+def test_all_processes_die_with_a_parent_that_is_killed(tmp_path: Path, script: str) -> None:
     """SIGKILL of the server leaves it no time to clean up; its containers must end all the same."""
-    parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
+    program = _PARENT.replace("SCRIPT", repr(script))
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     group = int(parent.stdout.readline())
     assert group_is_alive(group)
@@ -96,6 +114,7 @@ def test_all_processes_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 _PARENT_OF_A_CONTAINER = """
 import sys, time
+from pytest_mlcc.localaws.holders import start_ticks
 from pytest_mlcc.localaws.runtime.processes import Warden
 warden = Warden()
 for name in ("kept", "forgotten", "no-such-program"):
