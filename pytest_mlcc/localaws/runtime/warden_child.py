@@ -11,7 +11,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 #: In the environment of each program, with the number of its process group: it finds those that made a group of their own.
 MARK = "MLCC_GROUP"
@@ -27,13 +30,13 @@ def strays(groups: Collection[int]) -> list[int]:
 
 
 def _processes() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if sys.platform == "linux" else []
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()] if sys.platform == "linux" else []
 
 
 def _environment(pid: int) -> list[bytes]:
     """What the process was started with; nothing where it is another user's, or has ended."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - pathlib would take longer to load than all the rest
             return file.read().split(b"\0")
     except OSError:
         return []

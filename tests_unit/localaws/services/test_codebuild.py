@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import uuid
 import zipfile
@@ -186,7 +187,8 @@ def test_a_stopped_build_ends_at_once_with_its_processes(local_aws: Any, project
     build = _ended(codebuild, build_id, seconds=5)
     assert time.monotonic() - before < 5
     assert build["buildStatus"] == "STOPPED"
-    assert _phases(build)["BUILD"] == "STOPPED"
+    assert list(_phases(build).items())[-2:] == [("BUILD", "STOPPED"), ("COMPLETED", None)]
+    assert "contexts" not in build["phases"][-2]
     assert list((local_aws.state_dir / "builds").iterdir()) == [], "the build's directory is still there"
 
 
@@ -207,9 +209,35 @@ def test_a_build_that_runs_out_of_time_is_timed_out(local_aws: Any, tmp_path: Pa
     BuildRun(record, "us-west-2", Builds(store), environment, local_aws.client, 0.5, tmp_path, Slots(lambda: 1))()
     ended = store.get("us-west-2", BUILD, record["id"])
     assert ended is not None
-    assert (ended["buildStatus"], _phases(ended)["BUILD"], "POST_BUILD" in _phases(ended)) == ("TIMED_OUT", "TIMED_OUT", False)
+    assert ended["buildStatus"] == "TIMED_OUT"
+    assert list(_phases(ended).items())[-2:] == [("BUILD", "TIMED_OUT"), ("COMPLETED", None)]
+    assert ended["phases"][-2]["contexts"] == [{"statusCode": "BUILD_TIMED_OUT", "message": "Build has timed out. "}]
     assert "never" not in _log(local_aws, ended)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_that_is_silent_has_its_last_words_in_the_log(local_aws: Any, project: str) -> None:
+    """What a build hangs on is found by following its log."""
+    codebuild = local_aws.client("codebuild")
+    build = codebuild.start_build(projectName=project, buildspecOverride=_spec(build="echo loading; sleep 300"))["build"]
+    _when(codebuild, build["id"], lambda build: build["currentPhase"] == "BUILD")
+    deadline = time.monotonic() + 10
+    while "loading" not in _log(local_aws, build):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    codebuild.stop_build(id=build["id"])
+
+
+def test_the_log_reads_as_codebuilds_does(local_aws: Any, run: Runner) -> None:
+    said = "\n".join(_log(local_aws, run(buildspecOverride=_spec(install="true", build="exit 4"))))
+    when = r"\[Container\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} "
+    for line in (
+        "Entering phase INSTALL", "Running command true", "Phase complete: INSTALL State: SUCCEEDED",
+        "Phase context status code:  Message: ", "Running command exit 4", "Command did not exit successfully exit 4 exit status 4",
+        "Phase complete: BUILD State: FAILED",
+        "Phase context status code: COMMAND_EXECUTION_ERROR Message: Error while executing command: exit 4. Reason: exit status 4",
+    ):  # fmt: skip
+        assert re.search(f"^{when}{re.escape(line)}$", said, re.MULTILINE), line
 
 
 def test_nothing_of_a_build_stays_behind(local_aws: Any, run: Runner) -> None:
@@ -243,6 +271,32 @@ def test_secrets_reach_the_build_but_neither_its_record_nor_its_log(local_aws: A
     assert missing["buildStatus"] == "FAILED"
 
 
+def test_each_line_of_a_secret_is_masked(local_aws: Any, run: Runner) -> None:
+    secrets = local_aws.client("secretsmanager")
+    secrets.create_secret(Name="build-key", SecretString="-----BEGIN KEY-----\nMIIEvAIBADAN\n}\n-----END KEY-----\n")
+    secrets.create_secret(Name="build-key-part", SecretString="MIIEvA")
+    spec = "env:\n  secrets-manager: {KEY: build-key, PART: build-key-part}\n" + _spec(build=['echo "$KEY"', 'echo "a } $PART"'])
+    said = _log(local_aws, run(buildspecOverride=spec))
+    assert [line for line in said if "*" in line and "Container" not in line] == ["***", "***", "***", "a } ***"]
+    assert not any("MIIEv" in line or "IBADAN" in line for line in said)
+
+
+def test_secrets_are_not_exported(local_aws: Any, run: Runner) -> None:
+    """AWS exports neither them nor what begins with AWS_; a record that showed them would be kept on disk."""
+    local_aws.client("secretsmanager").create_secret(Name="exported-secret", SecretString="hush-hush")
+    names = "{secrets-manager: {TOKEN: exported-secret}, exported-variables: [TOKEN, AWS_REGION, PLAIN]}"
+    build = run(buildspecOverride=f"env: {names}\n{_spec(build='PLAIN=seen')}")
+    assert build["exportedEnvironmentVariables"] == [{"name": "PLAIN", "value": "seen"}]
+
+
+def test_a_plain_value_takes_the_place_of_the_buildspecs_secret(local_aws: Any, run: Runner) -> None:
+    """How a build is tried without the secrets of production: the request beats the project, the project beats the buildspec."""
+    spec = f"env: {{secrets-manager: {{TOKEN: not-there}}, parameter-store: {{OTHER: /not/there}}}}\n{_spec(build='echo $TOKEN $OTHER')}"
+    plain = [{"name": "TOKEN", "value": "plain"}, {"name": "OTHER", "value": "too"}]
+    build = run(buildspecOverride=spec, environmentVariablesOverride=plain)
+    assert "plain too" in _log(local_aws, build), build["phases"]
+
+
 def test_artifacts_go_to_s3(local_aws: Any, run: Runner) -> None:
     build = run(
         buildspecOverride="version: 0.2\nphases:\n  build:\n    commands: ['mkdir -p out/deep', 'echo 1 > out/deep/a.txt']\n"
@@ -267,6 +321,9 @@ def test_projects_and_builds_are_listed_updated_and_deleted(local_aws: Any, run:
     deleted = codebuild.batch_delete_builds(ids=[first, "nothing-there:1"])
     assert [arn.endswith(first) for arn in deleted["buildsDeleted"]] == [True]
     assert codebuild.batch_get_builds(ids=[first])["buildsNotFound"] == [first]
+    codebuild.delete_project(name=project)
+    assert codebuild.batch_get_builds(ids=[second])["builds"][0]["buildStatus"] == "SUCCEEDED", "a project's builds outlive it"
+    assert second in codebuild.list_builds()["ids"]
 
 
 def test_mistakes_are_refused_in_awss_words(local_aws: Any, project: str) -> None:
@@ -284,6 +341,8 @@ def test_mistakes_are_refused_in_awss_words(local_aws: Any, project: str) -> Non
     with pytest.raises(ClientError) as refused:
         codebuild.start_build(projectName=project, sourceTypeOverride="GITHUB", sourceLocationOverride="https://github.com/a/b")
     assert refused.value.response["Error"]["Code"] == "InvalidInputException"
+    with pytest.raises(ClientError, match=r"InvalidInputException.*Invalid build ID provided"):
+        codebuild.stop_build(id="no-build-id")
     assert codebuild.list_builds_for_project(projectName=project)["ids"] == []
 
 

@@ -131,6 +131,7 @@ def test_artifacts_that_are_not_there_fail_the_upload(run: Runner, place: str) -
     build = run(spec, artifacts={"type": "S3", "location": BUCKET, "path": place})
     assert (build["buildStatus"], _context(build, "UPLOAD_ARTIFACTS")["statusCode"]) == ("FAILED", "CLIENT_ERROR")
     assert _context(build, "UPLOAD_ARTIFACTS")["message"] == "no matching artifact paths found"
+    assert build["artifacts"]["location"] == f"arn:aws:s3:::{BUCKET}/{place}/{build['projectName']}", "it is known from the start"
 
 
 def test_the_log_goes_to_s3_too_without_the_secrets(local_aws: Any, run: Runner, place: str) -> None:
@@ -145,13 +146,19 @@ def test_the_log_goes_to_s3_too_without_the_secrets(local_aws: Any, run: Runner,
     assert "p4rameter" not in gzip.decompress(body).decode()
 
 
-def test_everything_a_buildspec_may_have_is_taken(run: Runner) -> None:
+def test_everything_a_buildspec_may_have_is_taken_and_what_is_not_done_is_said(local_aws: Any, run: Runner) -> None:
     spec = (
-        "version: 0.2\nrun-as: root\nenv:\n  shell: bash\n  variables: {A: 1}\n  git-credential-helper: no\nproxy: {upload-artifacts: no}\n"
+        "version: 0.2\nrun-as: nobody\nenv:\n  shell: bash\n  variables: {A: 1}\n  git-credential-helper: no\n"
+        "proxy: {upload-artifacts: no}\n"
         "phases:\n  install:\n    run-as: root\n    runtime-versions: {python: 3.11}\n    commands: ['true']\n"
         "reports: {r: {files: ['*.xml'], file-format: JUNITXML}}\ncache: {paths: ['/root/.cache/**/*']}\n"
     )
-    assert run(spec)["buildStatus"] == "SUCCEEDED"
+    build = run(spec)
+    assert build["buildStatus"] == "SUCCEEDED"
+    where = {"logGroupName": build["logs"]["groupName"], "logStreamName": build["logs"]["streamName"], "startFromHead": True}
+    said = "\n".join(event["message"] for event in local_aws.client("logs").get_log_events(**where)["events"])
+    for undone in ("run-as nobody: ", "runtime-versions: ", "reports: ", "cache: "):
+        assert undone in said
 
 
 @pytest.mark.parametrize("base", ["/etc", "..", "../home"])

@@ -15,7 +15,7 @@ from pytest_mlcc.localaws.services.codebuild.buildspec import Artifacts, Buildsp
 from pytest_mlcc.localaws.services.codebuild.source import SourceError
 from pytest_mlcc.localaws.store import Record
 
-__all__ = ["upload"]
+__all__ = ["planned", "upload"]
 
 
 def upload(
@@ -39,6 +39,13 @@ def upload(
     return {**facts, **({"secondaryArtifacts": secondary} if secondary else {})}
 
 
+def planned(wanted: Record, build_id: str) -> Record:
+    """What a build's record says of its artifacts before there are any, and for ever where none are made."""
+    if wanted.get("type") != "S3":
+        return {"location": ""}
+    return {"location": _location(wanted, _prefix(wanted, build_id)), **_shown(wanted)}
+
+
 def _secondary(named: Mapping[str, Artifacts], wanted: Record) -> Artifacts:
     identifier = wanted.get("artifactIdentifier", "")
     if identifier not in named:
@@ -52,7 +59,8 @@ class _Upload:
 
     def put(self, wanted: Record, given: Artifacts) -> Record:
         files = self._files(given)
-        prefix, zipped = self._prefix(wanted, given), wanted.get("packaging") == "ZIP"
+        name = self._expand(given.name) if given.name and wanted.get("overrideArtifactName") else ""
+        prefix, zipped = _prefix(wanted, self._build_id, name=name, below=given.s3_prefix), wanted.get("packaging") == "ZIP"
         sums: dict[str, str] = {}
         try:
             if zipped:
@@ -62,8 +70,7 @@ class _Upload:
                     self._put(wanted["location"], f"{prefix}/{name}".lstrip("/"), path)
         except ClientError as error:
             raise SourceError(f"Error in UPLOAD_ARTIFACTS phase: {error.response['Error'].get('Message') or error}") from error
-        kept: Record = {key: wanted[key] for key in ("overrideArtifactName", "encryptionDisabled", "bucketOwnerAccess") if key in wanted}
-        return {"location": f"arn:aws:s3:::{wanted['location']}/{prefix}".rstrip("/"), **kept, **sums}
+        return {"location": _location(wanted, prefix), **_shown(wanted), **sums}
 
     def _put_zip(self, bucket: str, key: str, files: Mapping[str, Path]) -> dict[str, str]:
         packed = self._scratch / "artifacts.zip"
@@ -104,12 +111,20 @@ class _Upload:
             return [Path(pattern) if pattern else self._source]
         return _globbed(self._source, pattern)
 
-    def _prefix(self, wanted: Record, given: Artifacts) -> str:
-        unique = self._build_id.rpartition(":")[2] if wanted.get("namespaceType") == "BUILD_ID" else ""
-        default = str(wanted.get("name") or self._build_id.partition(":")[0])
-        name = self._expand(given.name) if given.name and wanted.get("overrideArtifactName") else default
-        parts = (given.s3_prefix, str(wanted.get("path") or ""), unique, name)
-        return "/".join(part.strip("/") for part in parts if part.strip("/"))
+
+def _prefix(wanted: Record, build_id: str, *, name: str = "", below: str = "") -> str:
+    """The key of the artifacts, or what their keys begin with; ``name`` and ``below`` are the buildspec's."""
+    unique = build_id.rpartition(":")[2] if wanted.get("namespaceType") == "BUILD_ID" else ""
+    parts = (below, str(wanted.get("path") or ""), unique, name or str(wanted.get("name") or build_id.partition(":")[0]))
+    return "/".join(part.strip("/") for part in parts if part.strip("/"))
+
+
+def _location(wanted: Record, prefix: str) -> str:
+    return f"arn:aws:s3:::{wanted['location']}/{prefix}".rstrip("/")
+
+
+def _shown(wanted: Record) -> Record:
+    return {key: wanted[key] for key in ("overrideArtifactName", "encryptionDisabled", "bucketOwnerAccess") if key in wanted}
 
 
 def _matching(base: Path, pattern: str) -> list[Path]:

@@ -32,7 +32,7 @@ class BuildOperations:
 
     def __init__(self, store: Store, builds: Builds, runner: Runner, *, account: str) -> None:
         self._store, self._builds, self._runner, self._account = store, builds, runner, account
-        self.projects = Projects(store, account=account, forget=self._forget, most_builds=lambda: runner.slots.limit)
+        self.projects = Projects(store, account=account, most_builds=lambda: runner.slots.limit)
         self._tokens: dict[tuple[str, str], tuple[Record, str, float]] = {}
         self._lock = threading.Lock()
 
@@ -153,13 +153,9 @@ class BuildOperations:
                 deleted.append(record["arn"])
         return {"buildsDeleted": deleted, "buildsNotDeleted": kept}
 
-    def _forget(self, region: str, project: str) -> None:
-        for record in self._store.rows(region, BUILD):
-            if record["projectName"] == project:
-                self._store.remove(region, BUILD, record["id"])
-                self._runner.stop(record["id"])
-
     def _build(self, region: str, given: str) -> Record:
+        if ":" not in bare(given):  # the text is from memory
+            raise AwsError("InvalidInputException", "Invalid build ID provided")
         record = self._store.get(region, BUILD, bare(given))
         if record is None:
             arn = f"arn:aws:codebuild:{region}:{self._account}:build/{bare(given)}"

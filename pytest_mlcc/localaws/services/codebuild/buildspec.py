@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/codebuild/latest/userguide/build-spec-ref.html
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -109,6 +109,8 @@ class Buildspec:
     """What runs the commands: ``sh`` unless the buildspec asks for ``bash``, as on AWS."""
     keeps_state: bool = True
     """False for version 0.1, where each command begins in a shell of its own."""
+    left_undone: tuple[str, ...] = ()
+    """What AWS would do and the local AWS does not, a line each."""
 
 
 def parse(text: str) -> Buildspec:
@@ -154,7 +156,19 @@ class _Reader:
             secondary_artifacts=secondary,
             shell="bash" if env.get("shell") == "bash" else "sh",
             keeps_state=str(document.get("version")) != "0.1",
+            left_undone=tuple(self._left_undone(phases)),
         )
+
+    def _left_undone(self, phases: Mapping[str, Any]) -> Iterator[str]:
+        parts = [part for part in (self._document, *phases.values()) if isinstance(part, dict)]
+        users = dict.fromkeys(str(part["run-as"]) for part in parts if part.get("run-as") not in (None, "root"))
+        yield from (f"run-as {user}: commands run as the user whom the local AWS runs as" for user in users)
+        if any("runtime-versions" in part for part in parts):
+            yield "runtime-versions: commands find this machine's programs, whatever their versions"
+        if self._document.get("reports"):
+            yield "reports: the local AWS makes none"
+        if self._document.get("cache"):
+            yield "cache: nothing is kept from one build to the next"
 
     def _env(self) -> Mapping[str, Any]:
         env = self._mapping(self._document, "env", "env")

@@ -96,10 +96,15 @@ class Environment:
     def resolve(self, record: Record, spec: Buildspec, *, client: Callable[[str], Any]) -> None:
         """Read the secrets and parameters a build names; they stay in memory, never in the record on disk.
 
-        Raises ResolveError.
+        Those of the buildspec are not read where the project or StartBuild has another value. Raises ResolveError.
         """
-        named = {"SECRETS_MANAGER": dict(spec.secrets_manager), "PARAMETER_STORE": dict(spec.parameter_store)}
-        for variable in record["environment"].get("environmentVariables", []):
+        given = record["environment"].get("environmentVariables", [])
+        others = {variable["name"] for variable in given}
+        named = {
+            kind: {name: source for name, source in sources.items() if name not in others}
+            for kind, sources in (("SECRETS_MANAGER", spec.secrets_manager), ("PARAMETER_STORE", spec.parameter_store))
+        }
+        for variable in given:
             if variable.get("type", "PLAINTEXT") != "PLAINTEXT":
                 named[variable["type"]][variable["name"]] = variable["value"]
         secrets = {name: _secret(client, source) for name, source in named["SECRETS_MANAGER"].items()}
@@ -116,11 +121,14 @@ def _secret(client: Callable[[str], Any], source: str) -> str:
     asked = {"VersionStage": stage, "VersionId": version}
     value = _read(
         "Secrets Manager", lambda: client("secretsmanager").get_secret_value(SecretId=secret_id, **{k: v for k, v in asked.items() if v})
-    )["SecretString"]
+    ).get("SecretString")
+    if value is None:
+        raise ResolveError("SECRET_NOT_FOUND", f"Secrets Manager: {secret_id} holds no text")
     if not key:
         return str(value)
     try:
-        return str(json.loads(value)[key])
+        found = json.loads(value)[key]
+        return found if isinstance(found, str) else json.dumps(found)
     except (ValueError, KeyError, TypeError) as error:
         raise ResolveError("SECRET_NOT_FOUND", f"Secrets Manager: {secret_id} has no JSON key {key}") from error
 

@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 from urllib.parse import quote
 
+from pytest_mlcc.localaws.services.codebuild.artifacts import planned
 from pytest_mlcc.localaws.store import Record, Store
 
 __all__ = ["BUILD", "PROJECT", "Builds", "build_record"]
@@ -38,7 +39,7 @@ def build_record(project: Record, *, number: int, region: str, account: str) -> 
             {"phaseType": "QUEUED", "startTime": now},
         ],
         "source": project.get("source", {}),
-        "artifacts": {"location": ""},
+        "artifacts": planned(project.get("artifacts", {}), build_id),
         "environment": project["environment"],
         "serviceRole": project.get("serviceRole", ""),
         "logs": _logs(project.get("logsConfig", {}), name, build_id.rpartition(":")[2], region=region, account=account),

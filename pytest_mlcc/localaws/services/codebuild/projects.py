@@ -21,11 +21,10 @@ _SORT_KEYS = {"NAME": "name", "CREATED_TIME": "created", "LAST_MODIFIED_TIME": "
 
 
 class Projects:
-    """The project operations over one store. ``forget(region, name)`` removes a deleted project's builds; ``most_builds()`` is
-    how many the account may run at once."""
+    """The project operations over one store. ``most_builds()`` is how many the account may run at once."""
 
-    def __init__(self, store: Store, *, account: str, forget: Callable[[str, str], None], most_builds: Callable[[], int]) -> None:
-        self._store, self._account, self._forget, self._most_builds = store, account, forget, most_builds
+    def __init__(self, store: Store, *, account: str, most_builds: Callable[[], int]) -> None:
+        self._store, self._account, self._most_builds = store, account, most_builds
 
     def operations(self) -> dict[str, Callable[[Call], dict[str, Any]]]:
         """The operations, by AWS's name."""
@@ -72,9 +71,8 @@ class Projects:
         return {"project": self._store.change(call.region, PROJECT, name, edit)}
 
     def delete_project(self, call: Call) -> dict[str, Any]:
-        name = bare(call.params["name"])
-        self._store.remove(call.region, PROJECT, name)  # AWS answers the same for a project that is not there
-        self._forget(call.region, name)
+        """Its builds stay, as on AWS, which answers the same for a project that is not there."""
+        self._store.remove(call.region, PROJECT, bare(call.params["name"]))
         return {}
 
     def batch_get_projects(self, call: Call) -> dict[str, Any]:

@@ -31,6 +31,10 @@ __all__ = ["BuildRun"]
 log = logging.getLogger(__name__)
 
 
+_SERVER_ENDED = "The local AWS ended while this build ran."
+_OUT_OF_TIME = {"statusCode": "BUILD_TIMED_OUT", "message": "Build has timed out. "}
+
+
 class _PhaseFailedError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -78,7 +82,7 @@ class BuildRun:
         except Exception as error:
             log.exception("build %s failed inside the server", self.record["id"])
             with contextlib.suppress(Exception):  # the log may be what failed, and its failure is known now
-                self._emit(f"[Container] {type(error).__name__}: {error}")
+                self._log.say(f"{type(error).__name__}: {error}")
         finally:
             if self._shell is not None:
                 self._shell.process.close()
@@ -90,7 +94,7 @@ class BuildRun:
             self._finish(self._ended_by or status, facts)
 
     def _finish(self, status: str, facts: dict[str, Any]) -> None:
-        reason = "The local AWS ended while this build ran." if self._ended_by == "FAULT" else ""
+        reason = _SERVER_ENDED if self._ended_by == "FAULT" else ""
         self.builds.finish(self.region, self.record["id"], status, reason=reason, **facts)
 
     @property
@@ -119,12 +123,6 @@ class BuildRun:
             bucket, _, key = arn.removeprefix("arn:aws:s3:::").partition("/")
             self.client("s3").put_object(Bucket=bucket, Key=key, Body=(self.work / "log.gz").read_bytes())
 
-    def _emit(self, line: str) -> None:
-        """Log a line, with the secrets that the build was handed masked, as CodeBuild masks them."""
-        for value in self.record.get("_resolved", {}).values():
-            line = line.replace(value, "***") if value else line
-        self._log.line(line)
-
     # --- the story of a build
 
     def _queue(self) -> bool:
@@ -136,10 +134,7 @@ class BuildRun:
             self._end("SUCCEEDED")
             return True
         self._ended_by = self._ended_by or "TIMED_OUT"
-        minutes = self.record["queuedTimeoutInMinutes"]
-        told = {"TIMED_OUT": ("BUILD_TIMED_OUT", f"Build has timed out in the queue after {minutes} minutes.")}
-        code, message = told.get(self._ended_by, ("", ""))
-        self._end(self._ended_by, [{"statusCode": code, "message": message}])
+        self._end(self._ended_by, [_OUT_OF_TIME] if self._ended_by == "TIMED_OUT" else [])
         return False
 
     def _carry_out(self) -> tuple[str, dict[str, Any]]:
@@ -152,7 +147,8 @@ class BuildRun:
             return self._failed(), {}
         self._shell = Shell(
             spec[0].shell, variables=self.environment.variables(self.record, spec[0], sources=self._sources, work=self.work),
-            cwd=self._sources[""], work=self.work, keeps_state=spec[0].keeps_state, deadline=self._deadline, emit=self._emit,
+            cwd=self._sources[""], work=self.work, keeps_state=spec[0].keeps_state, deadline=self._deadline, emit=self._log.line,
+            say=self._log.say,
         )  # fmt: skip
         succeeded, went_through = self._phases(spec[0], self._shell)
         facts: dict[str, Any] = {"exportedEnvironmentVariables": self._exported(spec[0], self._shell)}
@@ -169,13 +165,19 @@ class BuildRun:
         """Let time pass, unless the build is stopped or its own time is over."""
         self._stopping.wait(max(0.0, min(seconds, self._deadline - time.monotonic())))
         if self._stopping.is_set():
-            raise _PhaseFailedError("", "Build was stopped.")
+            raise self._stopped()
         if time.monotonic() >= self._deadline:
             raise self._out_of_time()
 
     def _out_of_time(self) -> _PhaseFailedError:
         self._ended_by = self._ended_by or "TIMED_OUT"
-        return _PhaseFailedError("BUILD_TIMED_OUT", f"Build has timed out after {self.record['timeoutInMinutes']} minutes.")
+        return _PhaseFailedError(_OUT_OF_TIME["statusCode"], _OUT_OF_TIME["message"])
+
+    def _stopped(self) -> _PhaseFailedError:
+        """The phase was cut off: by a client, by the server's end, or by somebody who killed what runs the commands."""
+        why = {None: "What runs the build's commands was killed.", "FAULT": _SERVER_ENDED}.get(self._ended_by, "")
+        self._ended_by = self._ended_by or "FAULT"
+        return _PhaseFailedError("INTERNAL_SERVICE_ERROR" if why else "", why)
 
     def _get_sources(self) -> Buildspec:
         for name in ("home", "tmp"):
@@ -192,7 +194,10 @@ class BuildRun:
                 self._sources[identifier] = self.work / f"src-{identifier}"
                 self._get_source(source, self._sources[identifier], version=versions.get(identifier, ""))
             spec = parse(self._buildspec_text(record["source"]))
+            for line in spec.left_undone:
+                self._log.say(line)
             self.environment.resolve(record, spec, client=self.client)
+            self._log.hide(record["_resolved"].values())
         except SourceError as error:
             raise _PhaseFailedError("CLIENT_ERROR", str(error)) from error
         except BuildspecError as error:
@@ -205,7 +210,7 @@ class BuildRun:
     def _get_source(self, source: Record, into: Path, *, version: str) -> None:
         into.mkdir()
         if source.get("type") == "S3":
-            self._emit(f"[Container] Downloading source from {source['location']}")
+            self._log.say(f"Downloading source from {source['location']}")
             download(self.client("s3"), source["location"], into=into, version=version)
 
     def _buildspec_text(self, source: Record) -> str:
@@ -251,36 +256,34 @@ class BuildRun:
                 except CommandFailedError as error:
                     if attempt == rule.retries or not error.matches(rule.pattern):
                         raise
-                    self._emit(f"[Container] {error} Retrying phase {phase.name.upper()} ({attempt + 1} of {rule.retries})")
+                    self._log.say(f"{error} Retrying phase {phase.name.upper()} ({attempt + 1} of {rule.retries})")
             if phase.name == "build":
                 self._wait(self.rehearsal.delay(Delay.BUILD) - (time.monotonic() - began))
-        except (OutOfTimeError, StoppedError) as error:  # nothing runs any more, what comes finally least of all
-            self._ended_by = self._ended_by or ("TIMED_OUT" if isinstance(error, OutOfTimeError) else "FAULT")
+        except (OutOfTimeError, StoppedError):  # nothing can run any more, what comes finally least of all
             raise
-        finally:
-            if self._ended_by is None:
-                shell.run(phase.finally_)
+        except Exception:
+            shell.run(phase.finally_)
+            raise
+        shell.run(phase.finally_)
 
     # --- phases on record
 
     def _phase(self, name: str, work: Callable[[], object]) -> bool:
-        """Run ``work`` as a phase of the record; whether it succeeded."""
-        if self._ended_by is not None and name != "FINALIZING":
+        """Run ``work`` as a phase of the record; whether it succeeded. Once a build was stopped or is out of time no phase begins."""
+        if self._ended_by is not None:
             return False
         self.phase = name
         self.builds.begin_phase(self.region, self.record["id"], name)
-        self._emit(f"[Container] Entering phase {name}")
+        self._log.say(f"Entering phase {name}")
+        status, code, message = "SUCCEEDED", "", ""
         try:
             self._done(work)
         except _PhaseFailedError as error:
-            status = self._ended_by or "FAILED"
-            self._emit(f"[Container] Phase complete: {name} State: {status}")
-            self._emit(f"[Container] Phase context status code: {error.code} Message: {error}")
-            self._end(status, [{"statusCode": error.code, "message": str(error)}])
-            return False
-        self._emit(f"[Container] Phase complete: {name} State: SUCCEEDED")
-        self._end("SUCCEEDED", [{"statusCode": "", "message": ""}])
-        return True
+            status, code, message = self._ended_by or "FAILED", error.code, self._log.masked(str(error))
+        self._log.say(f"Phase complete: {name} State: {status}")
+        self._log.say(f"Phase context status code: {code} Message: {message}")
+        self._end(status, [] if status == "STOPPED" else [{"statusCode": code, "message": message}])
+        return status == "SUCCEEDED"
 
     def _done(self, work: Callable[[], object]) -> None:
         """Do the work of a phase; what goes wrong in words of the phase."""
@@ -291,19 +294,20 @@ class BuildRun:
         except OutOfTimeError:
             raise self._out_of_time() from None
         except StoppedError:
-            self._ended_by = self._ended_by or "FAULT"
-            raise _PhaseFailedError("", "Build was stopped.") from None
+            raise self._stopped() from None
 
     def _end(self, status: str, contexts: list[dict[str, str]] | None = None) -> None:
         self.builds.end_phase(self.region, self.record["id"], status, contexts or [])
 
     def _exported(self, spec: Buildspec, shell: Shell) -> list[dict[str, str]]:
         """The variables the build exports, as its commands left them."""
-        if not spec.exported or self._ended_by is not None:
+        # of these AWS hands nothing out, says the reference of the buildspec's env/exported-variables
+        names = [name for name in spec.exported if name not in self.record["_resolved"] and not name.startswith("AWS_")]
+        if not names or self._ended_by is not None:
             return []
         with contextlib.suppress(OutOfTimeError, StoppedError):
-            values = shell.values(f'"${{{name}}}"' for name in spec.exported)
-            return [{"name": name, "value": value} for name, value in zip(spec.exported, values, strict=False)]
+            values = shell.values(f'"${{{name}}}"' for name in names)
+            return [{"name": name, "value": value} for name, value in zip(names, values, strict=False)]
         return []
 
     def _upload(self, spec: Buildspec) -> dict[str, Any]:

@@ -34,17 +34,18 @@ class CommandFailedError(Exception):
 class Shell:
     """Commands of ``program`` (``bash`` or ``sh``) run in ``cwd`` with ``variables``.
 
-    What they set and where they go reaches the next where ``keeps_state``. ``process`` raises OutOfTimeError and
+    What they set and where they go reaches the next where ``keeps_state``. ``emit`` gets their output line by line, ``say``
+    what is to be said of them. ``process`` raises OutOfTimeError and
     StoppedError out of every method.
     """
 
     def __init__(
         self, program: str, *, variables: dict[str, str], cwd: Path, work: Path, keeps_state: bool, deadline: float,
-        emit: Callable[[str], None],
+        emit: Callable[[str], None], say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._program = program
         self.variables = variables
-        self._cwd, self._work, self._keeps_state, self._emit = cwd, work, keeps_state, emit
+        self._cwd, self._work, self._keeps_state, self._emit, self._say = cwd, work, keeps_state, emit, say
         self._state, self._place = work / "state.sh", work / "state.cwd"
         self._heard: deque[str] = deque(maxlen=_LINES_HEARD)
         self.process = BuildProcess(deadline=deadline, on_line=self._hear)
@@ -56,10 +57,11 @@ class Shell:
     def run(self, commands: Iterable[str]) -> None:
         """Run commands until one fails. Raises CommandFailedError."""
         for command in commands:
-            self._emit(f"[Container] Running command {command}")
+            self._say(f"Running command {command}")
             self._heard.clear()
             status = self._one(command)
             if status:
+                self._say(f"Command did not exit successfully {command} exit status {status}")
                 raise CommandFailedError(command, status, "\n".join(self._heard))
 
     def _one(self, command: str) -> int:
