@@ -76,7 +76,9 @@ def front(
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = _refusal(headers, scope["path"])
-        if refusal:
+        if refusal and scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # before it was accepted: the client reads 403
+        elif refusal:
             await _answer(send, 403, {"__type": "AccessDeniedException", "message": refusal})
         elif scope["path"].startswith(ADMIN):
             await _serve_admin(admin, scope, receive, send)
@@ -97,6 +99,10 @@ def _refusal(headers: Mapping[str, str], path: str) -> str:
         return f"The local AWS answers only 127.0.0.1 and localhost, not the host {host!r}."
     if origin is not None and not is_local_host(urlsplit(origin).netloc):
         return f"The local AWS does not answer web pages of {origin!r}."
+    if origin is None and headers.get("sec-fetch-site") == "cross-site":  # an image, a link or a form: browsers name no origin
+        return "The local AWS does not answer web pages of other sites."
+    if not path.startswith("/"):
+        return f"The local AWS is no proxy: {path!r} is not a path."
     if path.startswith(("/_ministack", "/_localstack")):
         return f"{path} is not served here; the server's own paths begin with {ADMIN}."
     return ""

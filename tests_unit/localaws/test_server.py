@@ -35,6 +35,31 @@ def test_a_web_page_of_another_site_can_not_stop_the_server(local_aws: Any) -> N
     assert _request(local_aws, "GET", "/_mlcc/health")[0] == 200
 
 
+def test_an_image_on_another_site_can_not_change_anything(local_aws: Any) -> None:
+    """Browsers send no origin with it, and the query protocol takes its calls from an address, too."""
+    path = "/?Action=CreateUser&UserName=made-by-a-page"
+    assert _request(local_aws, "GET", path, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="image")[0] == 403
+    assert "made-by-a-page" not in [user["UserName"] for user in local_aws.client("iam").list_users()["Users"]]
+    assert _request(local_aws, "GET", "/_mlcc/health", Sec_Fetch_Site="none")[0] == 200, "a user who typed the address"
+    assert _request(local_aws, "GET", "/_mlcc/health", Sec_Fetch_Site="cross-site", Origin="http://localhost:3000")[0] == 200
+
+
+def test_it_is_no_proxy(local_aws: Any) -> None:
+    status, _, body = _request(local_aws, "GET", "http://evil.example/_mlcc/health", Host=urlsplit(local_aws.endpoint_url).netloc)
+    assert status == 403
+    assert b"no proxy" in body
+
+
+def test_a_web_socket_of_another_site_is_refused(local_aws: Any) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec_WebSocket_Version": "13",
+        "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    assert _request(local_aws, "GET", "/", Origin="https://evil.example", **upgrade)[0] == 403
+
+
 def test_it_listens_on_loopback_only(local_aws: Any) -> None:
     inodes = {str(link.readlink()) for link in Path(f"/proc/{local_aws.pid}/fd").iterdir() if link.is_symlink()}
     listening = [
