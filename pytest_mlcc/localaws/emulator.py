@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import AbstractContextManager
@@ -32,8 +33,13 @@ __all__ = ["PINNED_VERSION", "REPLACED", "Emulator", "load", "missing_names"]
 
 PINNED_VERSION = "1.5.33"
 
-#: Services whose answers would be made up: they are answered as unknown instead of with an invented result.
-REPLACED = ("bedrock-runtime", "bedrock-agent-runtime", "codebuild", "transcribe", "translate")
+#: Services whose answers would be made up: they are answered as unknown instead of with an invented result. The second line's
+#: would start whatever image a request names, or say without an engine that it runs.
+REPLACED = (
+    "bedrock-runtime", "bedrock-agent-runtime", "codebuild", "transcribe", "translate",
+    "airflow", "batch", "bedrock-agentcore", "documentdb", "dsql", "ecs", "eks", "elasticache", "kinesisanalyticsv2", "lambda-microvms",
+    "opensearch", "rds", "rds-data",
+)  # fmt: skip
 
 #: ministack's services whose calls change no other service's state; a call to another one may have changed any.
 _ALONE = ("dynamodb", "iam", "logs", "s3", "secretsmanager", "sts")
@@ -41,10 +47,12 @@ _ALONE = ("dynamodb", "iam", "logs", "s3", "secretsmanager", "sts")
 #: Log streams that a restart leaves in each group: logs are the bulk of the state, and each run adds to them.
 _STREAMS_KEPT = 60
 
+_JSON = {"content-type": "application/json"}
+
 _NEEDED = {
     "ministack.app": (
-        "app", "SERVICE_HANDLERS", "SERVICE_REGISTRY", "_build_persistence_save_dict", "_docker_socket_present", "_get_module",
-        "_is_ecr_registry_path", "_load_persisted_state", "_loaded_modules", "_reaper_docker_client", "_state_map",
+        "app", "SERVICE_HANDLERS", "SERVICE_REGISTRY", "_build_persistence_save_dict", "_collect_scripts", "_docker_socket_present",
+        "_get_module", "_is_ecr_registry_path", "_load_persisted_state", "_loaded_modules", "_reaper_docker_client", "_state_map",
         "_stop_docker_containers", "call_service_handler_sync", "detect_service",
     ),
     "ministack.core.router": ("SERVICE_PATTERNS", "_is_aws_service_name", "detect_service", "extract_region"),
@@ -57,6 +65,7 @@ _NEEDED = {
 _NEEDED_LATER = {
     "ministack.services.stepfunctions": ("_SERVICE_DISPATCH", "_ExecutionError", "_execute_task", "_invoke_resource"),
     "ministack.services.lambda_svc": ("_execute_function_warm",),
+    "ministack.services.glue": ("_start_job_run",),
     "ministack.services.cloudformation.stacks": ("_runs_on_worker_thread",),
     "ministack.services.cloudformation.provisioners": (
         "_REPLACING_PROPERTIES", "_RESOURCE_HANDLERS", "_STACK_TAG_PROPERTY", "_physical_name",
@@ -97,6 +106,7 @@ class Emulator:
         # a request is signed for is taken for a service
         self._router._is_aws_service_name = lambda _: True
         self._disable_docker(modules["ministack.core.container_reaper"])
+        self._app._collect_scripts = lambda *_: []  # programs in directories of this machine, which it would run at its start
         for name in REPLACED:
             self._app.SERVICE_HANDLERS.pop(name, None)
 
@@ -215,6 +225,8 @@ class Emulator:
                 self._join_state_machines(_later("ministack.services.stepfunctions"))
             if name in ("lambda_svc", "cloudformation"):
                 _name_lambda_errors(_later("ministack.services.lambda_svc"))
+            if name == "glue":
+                _later("ministack.services.glue")._start_job_run = _run_no_job
             if name == "cloudformation":
                 self._join_stacks(
                     _later("ministack.services.cloudformation.provisioners"), _later("ministack.services.cloudformation.stacks")
@@ -260,7 +272,10 @@ class Emulator:
                 provisioners._STACK_TAG_PROPERTY[kind.name] = ("Tags", "list")
 
     def _disable_docker(self, reaper: Any) -> None:
-        """ministack removes containers it believes are its own from any engine it finds; they may be someone else's."""
+        """ministack removes containers it believes are its own from any engine it finds; they may be someone else's.
+
+        Nor may it run any: whatever image a request to ECS, RDS and the like names. See ``load``.
+        """
         self._app._docker_socket_present = lambda: False
         self._app._reaper_docker_client = lambda: None
         self._app._stop_docker_containers = lambda *_: None
@@ -293,6 +308,11 @@ def _name_lambda_errors(functions: Any) -> None:
 
     execute.names_errors = True  # type: ignore[attr-defined]  # told from upstream's own when it is joined a second time
     functions._execute_function_warm = execute
+
+
+def _run_no_job(request: Mapping[str, Any]) -> Response:
+    """Glue's StartJobRun: upstream runs a Python script of the request's on this machine, and says of others that they succeeded."""
+    return _unknown_operation(f"The local AWS runs no jobs of AWS Glue (StartJobRun of {request.get('JobName')}).", 400, _JSON)
 
 
 def _raised(trace: str) -> dict[str, Any]:
@@ -352,7 +372,7 @@ def _unknown_service(service: str) -> Callable[..., Awaitable[Response]]:
             error = f"<Type>Sender</Type><Code>InvalidAction</Code><Message>{escape(message)}</Message>"
             xml = f"<ErrorResponse><Error>{error}</Error></ErrorResponse>"
             return 400, {"Content-Type": "text/xml"}, xml.encode()
-        return _unknown_operation(message, 400 if "x-amz-target" in headers else 404, {"content-type": "application/json"})
+        return _unknown_operation(message, 400 if "x-amz-target" in headers else 404, _JSON)
 
     return handle
 
@@ -379,6 +399,7 @@ def load(*, state_dir: Path, port: int, account: str, region: str) -> Emulator:
         GATEWAY_PORT=str(port), IOT_MTLS_ENABLED="0", SFTP_ENABLED="0", LOG_LEVEL="WARNING",
         MINISTACK_ACCOUNT_ID=account, MINISTACK_REGION=region, MINISTACK_HOST="localhost",
     )  # fmt: skip
+    sys.modules["docker"] = None  # type: ignore[assignment]  # to ministack the SDK is not installed, so it reaches no engine
     try:
         from ministack import app
         from ministack.core import container_reaper, persistence, responses, router

@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
+
+from pytest_mlcc.localaws import launch
+
+_BUCKET = "mlcc-artifacts-123456789012-us-west-2"
 
 
 def _request(local_aws: Any, method: str, path: str, *, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -182,3 +187,42 @@ def test_a_large_object_and_a_broken_request_leave_it_standing(local_aws: Any) -
         raw.sendall(b"\x00\xff nonsense\r\n\r\n")
         raw.recv(1024)
     assert _request(local_aws, "GET", "/_mlcc/health")[0] == 200
+
+
+def test_services_that_would_run_images_of_a_request_are_not_there(local_aws: Any) -> None:
+    with pytest.raises(ClientError, match=r"UnknownOperationException.*does not offer ecs"):
+        local_aws.client("ecs").create_cluster(clusterName="c")
+
+
+def test_no_script_of_a_request_is_run(local_aws: Any, tmp_path: Path) -> None:
+    s3, glue = local_aws.client("s3"), local_aws.client("glue")
+    s3.put_object(Bucket=_BUCKET, Key="glue/job.py", Body=f"open({str(tmp_path / 'ran')!r}, 'w')".encode())
+    command = {"Name": "pythonshell", "ScriptLocation": f"s3://{_BUCKET}/glue/job.py", "PythonVersion": "3"}
+    glue.create_job(Name="job", Role="arn:aws:iam::123456789012:role/mlcc-codebuild-role", Command=command)
+    with pytest.raises(ClientError, match="UnknownOperationException"):
+        glue.start_job_run(JobName="job")
+    assert glue.get_job_runs(JobName="job")["JobRuns"] == []
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_users_container_engine_is_never_asked_for_what_a_request_names(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Images of a Lambda function or a virtual machine would be fetched and run there, and outlive the server."""
+    folder = tmp_path_factory.mktemp("d")
+    with pytest.MonkeyPatch.context() as patch, socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(folder / "docker.sock"))
+        engine.listen()
+        engine.setblocking(False)
+        patch.setenv("DOCKER_HOST", f"unix://{folder / 'docker.sock'}")
+        started = launch.ensure(folder / "project", engine=False)
+        try:
+            keys = {"aws_access_key_id": started.account, "aws_secret_access_key": "local", "region_name": started.region}
+            functions, machines = (boto3.client(name, endpoint_url=started.endpoint_url, **keys) for name in ("lambda", "ec2"))
+            role = f"arn:aws:iam::{started.account}:role/mlcc-codebuild-role"
+            functions.create_function(FunctionName="f", Role=role, PackageType="Image", Code={"ImageUri": "evil.example/image:1"})
+            answer = functions.invoke(FunctionName="f")
+            machines.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1)
+        finally:
+            launch.stop(folder / "project")
+        assert answer.get("FunctionError"), "nothing has run, and it does not say that something has"
+        with pytest.raises(BlockingIOError):
+            engine.accept()
