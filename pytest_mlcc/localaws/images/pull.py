@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import os
 import shutil
 import stat
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pytest_mlcc.localaws.images.reference import Reference, ecr_region, registry_password
 from pytest_mlcc.localaws.images.registry import Registry, RegistryError
 
-__all__ = ["ImageFacts", "UnpackedImage", "facts", "pull", "unpack_layer"]
+__all__ = ["ImageFacts", "UnpackedImage", "decompress", "facts", "pull", "unpack_layer"]
 
 _MOST_BYTES = 8 << 30
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # how files of these begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,14 @@ def _registry(parsed: Reference, region: str, endpoint_url: str) -> Registry:
 def _facts(registry: Registry, parsed: Reference, region: str) -> ImageFacts:
     raw, digest = registry.manifest(parsed.digest or parsed.tag)
     manifest = json.loads(raw)
-    if "layers" not in manifest:
-        raise RegistryError(f"{parsed}: media type {manifest.get('mediaType')} is no image manifest")
-    config = json.loads(registry.blob(manifest["config"]["digest"]))
+    try:
+        config = json.loads(registry.blob(manifest["config"]["digest"]))
+        layers, diff_ids = manifest["layers"], config["rootfs"]["diff_ids"]
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"media type {manifest.get('mediaType')} is no image manifest, or its config none of an image"
+        raise RegistryError(f"{parsed}: {what}") from error
+    if len(diff_ids) != len(layers):
+        raise RegistryError(f"{parsed}: the config names {len(diff_ids)} layers, the manifest {len(layers)}")
     return ImageFacts(parsed.repository, region, digest, manifest, config)
 
 
@@ -113,15 +119,15 @@ def _described(settings: Mapping[str, Any], *, rootfs: Path, digest: str) -> Unp
 
 def _unpack(registry: Registry, manifest: Mapping[str, Any], config: Mapping[str, Any], *, rootfs: Path) -> None:
     """Unpack beside the final place and rename, so that a half-unpacked image is never taken for a whole one."""
-    diff_ids = config["rootfs"]["diff_ids"]
-    if len(diff_ids) != len(manifest["layers"]):
-        raise RegistryError(f"the config names {len(diff_ids)} layers, the manifest {len(manifest['layers'])}")
     rootfs.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=rootfs.parent))
     try:
         scratch.chmod(0o755)
-        for layer, diff_id in zip(manifest["layers"], diff_ids, strict=True):
-            unpack_layer(_opened(registry.blob(layer["digest"]), diff_id), into=scratch)
+        for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
+            with tempfile.TemporaryFile(dir=rootfs.parent) as packed, tempfile.TemporaryFile(dir=rootfs.parent) as raw:
+                registry.fetch(layer["digest"], into=packed)
+                decompress(packed, into=raw, diff_id=diff_id)
+                unpack_layer(raw, into=scratch)
         try:
             scratch.rename(rootfs)
         except OSError:
@@ -131,29 +137,44 @@ def _unpack(registry: Registry, manifest: Mapping[str, Any], config: Mapping[str
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _opened(packed: bytes, diff_id: str) -> bytes:
-    """A layer's tar archive, checked against the digest of the unpacked content that the config names."""
+def decompress(packed: IO[bytes], *, into: IO[bytes], diff_id: str) -> None:
+    """Write a layer's tar archive, checked against the digest of the unpacked content that the config names.
+
+    Raises RegistryError for other content, for more than 8 GiB of it, and for a compression other than gzip.
+    """
+    packed.seek(0)
+    magic = packed.read(len(_ZSTD))
+    packed.seek(0)
+    if magic == _ZSTD:
+        raise RegistryError(f"layer {diff_id} is compressed by zstd; push it with gzip (podman push --compression-format gzip)")
+    digest, total = hashlib.sha256(), 0
     try:
-        raw = gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed
-    except (OSError, EOFError) as error:
+        source = gzip.GzipFile(fileobj=packed) if magic.startswith(_GZIP) else packed
+        while chunk := source.read(1 << 20):
+            total += len(chunk)
+            if total > _MOST_BYTES:
+                raise RegistryError(f"layer {diff_id} is larger than {_MOST_BYTES >> 30} GiB unpacked")
+            digest.update(chunk)
+            into.write(chunk)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RegistryError(f"layer {diff_id} can't be decompressed: {error}") from error
-    if "sha256:" + hashlib.sha256(raw).hexdigest() != diff_id:
+    if f"sha256:{digest.hexdigest()}" != diff_id:
         raise RegistryError(f"layer {diff_id}: its content has another digest")
-    return raw
 
 
-def unpack_layer(raw: bytes, *, into: Path) -> None:
+def unpack_layer(raw: IO[bytes], *, into: Path) -> None:
     """Apply one layer's tar archive to a directory, whiteouts included.
 
     Raises RegistryError for absolute paths, paths and links that lead outside, and anything but files, directories and links.
     """
+    raw.seek(0)
     total = 0
     try:
-        with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as tar:
+        with tarfile.open(fileobj=raw, mode="r:") as tar:
             for member in tar:
                 total += member.size
                 if total > _MOST_BYTES:
-                    raise RegistryError("the layer is larger than 8 GiB unpacked")
+                    raise RegistryError(f"the layer is larger than {_MOST_BYTES >> 30} GiB unpacked")
                 _apply(tar, member, root=into.resolve())
     except tarfile.TarError as error:
         raise RegistryError(f"the layer is no tar archive: {error}") from error

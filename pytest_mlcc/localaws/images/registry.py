@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http
 import http.client
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import quote, urlsplit
 
 from pytest_mlcc.errors import LocalAwsError
@@ -21,6 +22,7 @@ from pytest_mlcc.localaws.images.imagestore import MANIFEST_TYPE
 __all__ = ["Answer", "Registry", "RegistryError"]
 
 _SECONDS = 60.0
+_PIECE_BYTES = 1 << 20
 _ACCEPTED = (MANIFEST_TYPE, "application/vnd.oci.image.manifest.v1+json")
 
 
@@ -88,6 +90,22 @@ class Registry:
         if actual != digest:
             raise RegistryError(f"blob {digest}: its content has digest {actual}")
         return body
+
+    def fetch(self, digest: str, *, into: IO[bytes]) -> None:
+        """Write a blob to a file, piece by piece. Raises RegistryError where the digest is not the content's."""
+        actual = hashlib.sha256()
+        try:
+            self._connection.request("GET", f"{self._path}/blobs/{digest}", headers={"Authorization": self._login})
+            response = self._connection.getresponse()
+            if response.status != http.HTTPStatus.OK:
+                raise RegistryError(_refusal(Answer(response.status, {}, response.read())))
+            while chunk := response.read(_PIECE_BYTES):
+                actual.update(chunk)
+                into.write(chunk)
+        except (OSError, http.client.HTTPException) as error:
+            raise RegistryError(f"the registry does not answer: {error}") from error
+        if f"sha256:{actual.hexdigest()}" != digest:
+            raise RegistryError(f"blob {digest}: its content has digest sha256:{actual.hexdigest()}")
 
     def _ask(self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None, wanted: int) -> Answer:
         answer = self._send(method, path, body, headers)

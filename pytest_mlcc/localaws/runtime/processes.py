@@ -21,6 +21,7 @@ from pytest_mlcc.localaws.runtime import warden_child
 __all__ = ["Started", "Warden", "end_group", "group_is_alive"]
 
 _POLL_SECONDS = 0.005
+_QUIET_LOOKS = 2  # a process that leaves its group, or becomes another program, is not seen for a moment
 
 # The shell waits for one line before it becomes the program: if we die before the warden knows the group, it reads
 # the end of its input and no program starts. Its own group and session come from Popen, and its mark is the group's number.
@@ -151,9 +152,10 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _await_end(process: subprocess.Popen[bytes], *, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while process.poll() is None or group_is_alive(process.pid):
-        if time.monotonic() > deadline:
+    deadline, quiet = time.monotonic() + seconds, 0
+    while quiet < _QUIET_LOOKS:
+        quiet = 0 if process.poll() is None or group_is_alive(process.pid) else quiet + 1
+        if quiet == 0 and time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)
     return True

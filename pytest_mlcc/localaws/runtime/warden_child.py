@@ -21,6 +21,7 @@ MARK = "MLCC_GROUP"
 
 _ROUNDS = 100
 _ROUND_SECONDS = 0.01
+_QUIET_ROUNDS = 2  # a process that leaves its group, or becomes another program, is not seen for a moment
 
 
 def strays(groups: Collection[int]) -> list[int]:
@@ -55,9 +56,11 @@ def _kill(groups: set[int]) -> None:
             os.killpg(group, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):  # it has ended by itself, or its number is someone else's now
             continue
+    quiet = 0
     for _ in range(_ROUNDS):  # one that is killed may have started another a moment before
         found = strays(groups)
-        if not found:
+        quiet = 0 if found else quiet + 1
+        if quiet == _QUIET_ROUNDS:
             return
         for pid in found:
             try:

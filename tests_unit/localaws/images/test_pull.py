@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pytest_mlcc.localaws.images.pull import pull, unpack_layer
-from pytest_mlcc.localaws.images.registry import RegistryError
+from pytest_mlcc.localaws.images import pull as pull_module
+from pytest_mlcc.localaws.images.pull import decompress, pull, unpack_layer
+from pytest_mlcc.localaws.images.reference import registry_password
+from pytest_mlcc.localaws.images.registry import Registry, RegistryError
 
 Add = Callable[[tarfile.TarFile], None]
 
@@ -33,12 +39,16 @@ def _special(name: str, kind: bytes, target: str = "") -> Add:
     return add
 
 
-def _layer(*members: Add) -> bytes:
+def _layer(*members: Add) -> io.BytesIO:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for add in members:
             add(tar)
-    return archive.getvalue()
+    return archive
+
+
+def _digest(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def test_files_links_and_permissions_arrive(tmp_path: Path) -> None:
@@ -98,6 +108,49 @@ def test_a_white_out_can_not_reach_outside(tmp_path: Path) -> None:
         with pytest.raises(RegistryError, match="leads outside"):
             unpack_layer(_layer(_file(name, b"")), into=into)
     assert (tmp_path / "keep").exists()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bytes], ids=["gzip", "plain"])
+def test_a_layer_is_decompressed_and_checked(pack: Callable[[bytes], bytes]) -> None:
+    content, into = b"content" * 1000, io.BytesIO()
+    decompress(io.BytesIO(pack(content)), into=into, diff_id=_digest(content))
+    assert into.getvalue() == content
+    with pytest.raises(RegistryError, match="its content has another digest"):
+        decompress(io.BytesIO(pack(content)), into=io.BytesIO(), diff_id=_digest(b"other"))
+
+
+def test_a_layer_that_grows_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few megabytes can become more than the machine has, so what comes is counted as it comes."""
+    monkeypatch.setattr(pull_module, "_MOST_BYTES", 4 << 20)
+    content, into = bytes(64 << 20), io.BytesIO()
+    with pytest.raises(RegistryError, match="larger than"):
+        decompress(io.BytesIO(gzip.compress(content, compresslevel=1)), into=into, diff_id=_digest(content))
+    assert len(into.getvalue()) <= 4 << 20
+
+
+@pytest.mark.parametrize(
+    ("packed", "said"),
+    [(b"\x28\xb5\x2f\xfd rest", "compressed by zstd; push it with gzip"), (b"\x1f\x8b rest", "can't be decompressed"),
+     (gzip.compress(b"content")[:-3], "can't be decompressed")],
+    ids=["zstd", "no gzip", "cut off"],
+)  # fmt: skip
+def test_a_layer_that_can_not_be_read_says_why(packed: bytes, said: str) -> None:
+    with pytest.raises(RegistryError, match=said):
+        decompress(io.BytesIO(packed), into=io.BytesIO(), diff_id=_digest(b"content"))
+
+
+def test_what_is_no_container_image_says_so(local_aws: Any, tmp_path: Path) -> None:
+    """Registries hold charts, signatures and models, too."""
+    local_aws.client("ecr").create_repository(repositoryName="no-image")
+    with Registry(local_aws.endpoint_url, repository="no-image", user="AWS", password=registry_password(local_aws.region)) as registry:
+        registry.push_blob(b"{}", _digest(b"{}"))
+        part = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": _digest(b"{}"), "size": 2}
+        manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": part, "layers": [part]}
+        registry.push_manifest(json.dumps(manifest).encode(), "v1", media_type=manifest["mediaType"])
+    with pytest.raises(RegistryError, match="its config none of an image"):
+        pull(
+            f"{local_aws.account}.dkr.ecr.{local_aws.region}.amazonaws.com/no-image:v1", endpoint_url=local_aws.endpoint_url, into=tmp_path
+        )
 
 
 def test_only_images_of_ecr_are_pulled(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_all_processes_die_with_a_parent_that_is_killed(tmp_path: Path, script: 
     parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     group = int(parent.stdout.readline())
-    assert group_is_alive(group)
+    assert _until(lambda: group_is_alive(group))
     parent.kill()
     parent.wait()
     parent.stdout.close()
