@@ -112,10 +112,14 @@ class Emulator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
-        if scope["type"] == "http" and self._registry_door and self._app._is_ecr_registry_path(scope["path"]):
+        if scope["type"] == "http" and self._registry_door and self._is_registry_path(scope["path"]):
             await self._registry_door(scope, receive, send)
         else:
             await self._app.app(scope, receive, send)
+
+    def _is_registry_path(self, path: str) -> bool:
+        """Upstream's rule, and a path that it does not know."""
+        return bool(self._app._is_ecr_registry_path(path)) or (path.startswith("/v2/") and "/referrers/sha256:" in path)
 
     def register(self, name: str, service: HostedService, *, target_prefix: str | None = None) -> None:
         """Serve the credential scope ``name`` (and X-Amz-Target ``target_prefix``) by ``service``, in place of ministack's own.

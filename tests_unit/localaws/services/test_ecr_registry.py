@@ -179,6 +179,25 @@ def _digest_of(door: Door, content: bytes) -> str:
     return _digest(_manifest(door.blob(b'{"of": "%s"}' % content), door.blob(content)))
 
 
+def test_what_is_about_an_image_is_found_by_it(local_aws: Any, door: Door) -> None:
+    """Signatures and bills of materials: cosign and oras ask for them so."""
+    image, empty = door.image("v1", b"layer"), door.blob(b"{}")
+    part = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2}
+    about = {"schemaVersion": 2, "mediaType": MEDIA_TYPE, "artifactType": "application/x.sbom", "config": part, "layers": [part],
+             "subject": {"mediaType": MEDIA_TYPE, "digest": image, "size": 1}, "annotations": {"made": "by us"}}  # fmt: skip
+    body = json.dumps(about).encode()
+    put, _ = door.ask("PUT", f"manifests/{_digest(body)}", body, Content_Type=MEDIA_TYPE)
+    assert (put.status, put.getheader("OCI-Subject")) == (201, image)
+    response, answer = door.ask("GET", f"referrers/{image}")
+    assert (response.status, response.getheader("Content-Type")) == (200, INDEX_TYPE)
+    told = {key: about[key] for key in ("mediaType", "artifactType", "annotations")}
+    assert json.loads(answer)["manifests"] == [{**told, "digest": _digest(body), "size": len(body)}]
+    response, answer = door.ask("GET", f"referrers/{image}?artifactType=application/x.other")
+    assert (response.getheader("OCI-Filters-Applied"), json.loads(answer)["manifests"]) == ("artifactType", [])
+    response, answer = door.ask("GET", f"referrers/{_digest(b'none')}")
+    assert (response.status, json.loads(answer)["manifests"]) == (200, [])
+
+
 def test_a_pull_is_noted(local_aws: Any, door: Door) -> None:
     ecr = local_aws.client("ecr")
     door.image("one", b"one")

@@ -34,7 +34,13 @@ _Operation = Callable[[Call], dict[str, Any]]
 class EcrService(Service):
     """The API service, with the registry's own HTTP paths at hand as ``registry_door``."""
 
+    registry: Registry
     registry_door: RegistryDoor
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Take back what ``snapshot`` gave before the server stopped."""
+        super().restore(data)
+        self.registry.tidy()
 
 
 def service(context: ServerContext) -> EcrService:
@@ -52,7 +58,7 @@ def service(context: ServerContext) -> EcrService:
     for part in parts:
         operations |= {name: _of_this_registry(registry, operation) for name, operation in part.operations().items()}
     built = EcrService("ecr", operations, region=context.region, store=store, invalid="InvalidParameterException")
-    built.registry_door = door
+    built.registry, built.registry_door = registry, door
     return built
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 import uuid
 from pathlib import Path
 from typing import BinaryIO
 
 __all__ = ["Blobs", "digest_of"]
+
+_UPLOAD_SECONDS = 3600.0
 
 
 def digest_of(content: bytes) -> str:
@@ -31,7 +34,9 @@ class Blobs:
         return self._blobs / digest.removeprefix("sha256:")
 
     def begin(self, owner: str) -> str:
-        """Open an upload; the id names it."""
+        """Open an upload; the id names it. Those that nobody has gone on with for an hour are forgotten."""
+        for old in [old for old in self._owners if self._idle_seconds(old) > _UPLOAD_SECONDS]:
+            self.cancel(old)
         upload = str(uuid.uuid4())
         (self._uploads / upload).touch()
         self._owners[upload] = owner
@@ -64,6 +69,24 @@ class Blobs:
         """Forget an upload."""
         if self._owners.pop(upload, None) is not None:
             (self._uploads / upload).unlink(missing_ok=True)
+
+    def cancel_all(self, owner: str) -> None:
+        """Forget every upload of an owner that is gone."""
+        for upload in [upload for upload, its in self._owners.items() if its == owner]:
+            self.cancel(upload)
+
+    def _idle_seconds(self, upload: str) -> float:
+        path = self._uploads / upload
+        return time.time() - path.stat().st_mtime if path.exists() else 0.0
+
+    def age(self, digest: str) -> float | None:
+        """Seconds since the blob came, or None where it is not here."""
+        path = self.path(digest)
+        return time.time() - path.stat().st_mtime if path.exists() else None
+
+    def digests(self) -> list[str]:
+        """Every blob that is here."""
+        return [f"sha256:{path.name}" for path in self._blobs.iterdir()]
 
     def remove(self, digest: str) -> None:
         """Delete a blob that nothing needs any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import threading
 import time
 from typing import Any
 
@@ -26,6 +27,8 @@ class Registry:
     def __init__(self, store: Store, blobs: Blobs, *, account: str) -> None:
         self.store, self.blobs, self.account = store, blobs, account
         self._touched: dict[str, float] = {}
+        self._lock = threading.Lock()  # a layer is not dropped while somebody says that it is wanted
+        self._later: threading.Timer | None = None
 
     # --- repositories
 
@@ -83,14 +86,20 @@ class Registry:
         for image in images:
             self.store.remove(region, _IMAGE + name, image["digest"])
         self._drop_layers(region, name, untouched_seconds=0)
+        self.blobs.cancel_all(f"{region}/{name}")
         self.store.remove(region, _REPOSITORY, name)
         return record
 
     # --- layers
 
+    def touch(self, digest: str) -> None:
+        """Somebody may be about to push an image of this layer: it stays for now."""
+        with self._lock:
+            self._touched[digest] = time.monotonic()
+
     def link_layer(self, region: str, name: str, digest: str) -> None:
         """Say that a repository has a blob that is on disk."""
-        self._touched[digest] = time.monotonic()
+        self.touch(digest)
         if self.store.get(region, _LAYER + name, digest) is None:
             size = self.blobs.path(digest).stat().st_size
             self.store.add(region, _LAYER + name, digest, {"digest": digest, "size": size})
@@ -99,27 +108,55 @@ class Registry:
         """Digest and size of a blob of a repository, or None. Who asks may be about to push an image of it."""
         record = self.store.get(region, _LAYER + name, digest)
         if record is not None:
-            self._touched[digest] = time.monotonic()
+            self.touch(digest)
         return record
+
+    def tidy(self) -> None:
+        """At a start: forget what pushes and deletions of a server that was killed have left. A push may go on for a while."""
+        for region, name in self._everywhere():
+            for row in self.store.rows(region, _LAYER + name):
+                age = self.blobs.age(row["digest"])
+                if age is None:
+                    self.store.remove(region, _LAYER + name, row["digest"])
+                elif age < _PUSH_SECONDS:
+                    self.touch(row["digest"])
+        self._drop_everywhere()
+        for digest in self.blobs.digests():
+            if not self._linked(digest):
+                self.blobs.remove(digest)
+
+    def _everywhere(self) -> list[tuple[str, str]]:
+        return [(region, row["repositoryName"]) for region in self.store.regions() for row in self.repositories(region)]
+
+    def _drop_everywhere(self) -> None:
+        self._later = None
+        for region, name in self._everywhere():
+            self._drop_layers(region, name, untouched_seconds=_PUSH_SECONDS)
 
     def _drop_layers(self, region: str, name: str, *, untouched_seconds: float) -> None:
         """Unlink the layers that no image of the repository names, and delete the blobs that no repository links.
 
-        A layer that was asked for a moment ago stays: an image of it may be on its way, as pushes run side by side.
+        A layer that was asked for a moment ago stays for now: an image of it may be on its way, as pushes run side by side.
         """
         needed = {digest for image in self.images(region, name) for digest in Manifest.parse(image["manifest"]).layers}
-        now = time.monotonic()
         for digest in {row["digest"] for row in self.store.rows(region, _LAYER + name)} - needed:
-            if now - self._touched.get(digest, -untouched_seconds) < untouched_seconds:
-                continue
-            self._touched.pop(digest, None)
-            self.store.remove(region, _LAYER + name, digest)
-            if not any(self._linked(other, row["repositoryName"], digest) for other in self.store.regions()
-                       for row in self.repositories(other)):  # fmt: skip
-                self.blobs.remove(digest)
+            with self._lock:
+                if time.monotonic() - self._touched.get(digest, -untouched_seconds) < untouched_seconds:
+                    self._drop_later()
+                    continue
+                self._touched.pop(digest, None)
+                self.store.remove(region, _LAYER + name, digest)
+                if not self._linked(digest):
+                    self.blobs.remove(digest)
 
-    def _linked(self, region: str, name: str, digest: str) -> bool:
-        return self.store.get(region, _LAYER + name, digest) is not None
+    def _drop_later(self) -> None:
+        if self._later is None:
+            self._later = threading.Timer(_PUSH_SECONDS, self._drop_everywhere)
+            self._later.daemon = True
+            self._later.start()
+
+    def _linked(self, digest: str) -> bool:
+        return any(self.store.get(region, _LAYER + name, digest) is not None for region, name in self._everywhere())
 
     # --- images
 
@@ -174,6 +211,10 @@ class Registry:
         }  # fmt: skip
         self.store.add(region, _IMAGE + name, digest, record)
         return record
+
+    def referrers(self, region: str, name: str, digest: str) -> list[Record]:
+        """The images whose manifests say that they are about this one: signatures, bills of materials."""
+        return [image for image in self.images(region, name) if image.get("subject") == digest]
 
     def indexes_of(self, region: str, name: str, digest: str) -> list[str]:
         """The indexes that name an image; it can't go before them."""

@@ -31,13 +31,14 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_PATH = re.compile(r"^/v2/(?P<name>.+?)/(?P<kind>blobs/uploads|blobs|manifests|tags/list)(?:/(?P<what>[^/]*))?/?$")
+_PATH = re.compile(r"^/v2/(?P<name>.+?)/(?P<kind>blobs/uploads|blobs|manifests|tags/list|referrers)(?:/(?P<what>[^/]*))?/?$")
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _TAG = re.compile(r"^\w[\w.-]{0,127}$", re.ASCII)
 _CHUNK = 1 << 20
 _MANIFEST_BYTES = 4 << 20
 _LINK_SECONDS = 3600
 _TAGS_PER_PAGE = 1000
+_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class RegistryDoor:
         request = _Request(method, region, name, match["what"] or "", headers, query, receive)
         kinds: dict[str, Callable[[_Request], Awaitable[_Answer]]] = {
             "blobs/uploads": self._upload, "blobs": self._blob, "manifests": self._manifest, "tags/list": self._tags,
+            "referrers": self._referrers,
         }  # fmt: skip
         return await kinds[match["kind"]](request)
 
@@ -205,6 +207,7 @@ class RegistryDoor:
 
     async def _finish_upload(self, request: _Request, upload: str) -> _Answer:
         digest, blobs = request.asked("digest"), self._registry.blobs
+        self._registry.touch(digest)
         if not _DIGEST.match(digest) or not await asyncio.to_thread(blobs.finish, upload, digest):
             blobs.cancel(upload)
             return _error(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
@@ -283,6 +286,15 @@ class RegistryDoor:
             {"name": request.name, "tags": page}, link=f"/v2/{request.name}/tags/list" if more else "", query=request.query, page=page
         )
 
+    async def _referrers(self, request: _Request) -> _Answer:
+        if request.method != "GET":
+            return _not_allowed()
+        images, wanted = self._registry.referrers(request.region, request.name, request.what), request.asked("artifactType")
+        described = [_descriptor(image) for image in images if wanted in ("", image.get("artifactType"))]
+        index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": described}
+        applied = {"oci-filters-applied": "artifactType"} if wanted else {}
+        return _Answer(200, {"content-type": _INDEX_TYPE, **applied}, json.dumps(index).encode())
+
     def _catalog(self, region: str, query: Mapping[str, list[str]]) -> _Answer:
         page, more = _paged([row["repositoryName"] for row in self._registry.repositories(region)], query)
         return _json({"repositories": page}, link="/v2/_catalog" if more else "", query=query, page=page)
@@ -344,6 +356,13 @@ def _region_of_login(headers: Mapping[str, str]) -> str | None:
     except ValueError:
         return None
     return password_region(password) if user == "AWS" else None
+
+
+def _descriptor(image: Mapping[str, Any]) -> dict[str, Any]:
+    text = str(image["manifest"])
+    optional = {"artifactType": image.get("artifactType"), "annotations": json.loads(text).get("annotations")}
+    described = {"mediaType": image["mediaType"], "digest": image["digest"], "size": len(text.encode())}
+    return {**described, **{key: value for key, value in optional.items() if value}}
 
 
 def _upload_headers(request: _Request, upload: str, size: int) -> dict[str, str]:
