@@ -6,6 +6,7 @@ exactly, and ``load`` checks every name it needs before anything is served.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import importlib
@@ -15,7 +16,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ from pytest_mlcc.errors import LocalAwsError
 from pytest_mlcc.localaws.context import HostedService
 from pytest_mlcc.localaws.inside import InsideCalls, InsideRequest
 from pytest_mlcc.localaws.stacks import ResourceType, StackResources
-from pytest_mlcc.localaws.state_machines import PREFIXES, TaskFailedError, Tasks
+from pytest_mlcc.localaws.state_machines import PREFIXES, TaskFailedError, Tasks, check_pattern
 from pytest_mlcc.localaws.wire import StreamedBody
 
 __all__ = ["PINNED_VERSION", "REPLACED", "Emulator", "load", "missing_names"]
@@ -244,13 +245,20 @@ class Emulator:
         tasks, execute = Tasks(self._calls), sfn._execute_task
         given_up: contextvars.ContextVar[Callable[[], bool]] = contextvars.ContextVar("given_up", default=lambda: False)
 
-        def run(resource: str, parameters: Any) -> Any:
+        @contextlib.contextmanager
+        def task_errors() -> Iterator[None]:
             try:
-                return tasks.run(resource, parameters, region=str(self._responses.get_region()), given_up=given_up.get())
+                yield
             except TaskFailedError as error:
                 raise sfn._ExecutionError(error.error, error.cause) from error
 
+        def run(resource: str, parameters: Any) -> Any:
+            with task_errors():
+                return tasks.run(resource, parameters, region=str(self._responses.get_region()), given_up=given_up.get())
+
         def execute_task(state: Mapping[str, Any], raw_input: Any, execution: Mapping[str, Any], ctx: Any) -> Any:
+            with task_errors():  # upstream takes the pattern off before it calls us, and waits for a token that never comes
+                check_pattern(str(state.get("Resource", "")))
             seconds = state.get("TimeoutSeconds")
             deadline = time.monotonic() + seconds if isinstance(seconds, int | float) else float("inf")
             given_up.set(lambda: time.monotonic() > deadline or (execution or {}).get("status", "RUNNING") != "RUNNING")

@@ -19,7 +19,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from pytest_mlcc.localaws.inside import InsideCalls, ServiceError, fitted, operation_model
 from pytest_mlcc.localaws.wire import service_model
 
-__all__ = ["PREFIXES", "TaskFailedError", "Tasks"]
+__all__ = ["PREFIXES", "TaskFailedError", "Tasks", "check_pattern"]
 
 _RESOURCE = "arn:aws:states:::"
 _POLL_SECONDS = 0.1
@@ -105,6 +105,16 @@ class TaskFailedError(Exception):
         self.error, self.cause = error, cause
 
 
+def check_pattern(resource: str) -> None:
+    """Raises TaskFailedError for an optimized integration of ours that would wait for a task token: none offers that."""
+    if resource.endswith(".waitForTaskToken") and resource.startswith(tuple(f"{_RESOURCE}{name}:" for name in _OPTIMIZED)):
+        raise _not_recognized(resource)
+
+
+def _not_recognized(resource: str) -> TaskFailedError:
+    return TaskFailedError("States.Runtime", f"The resource provided {resource} is not recognized.")
+
+
 class Tasks:
     """Runs task states over calls from inside the server."""
 
@@ -127,7 +137,7 @@ class Tasks:
     def _sdk(self, name: str, action: str, given: dict[str, Any], *, region: str) -> dict[str, Any]:
         sdk, operation = _SDKS[name], action[:1].upper() + action[1:]
         if operation not in service_model(sdk.service).operation_names:
-            raise TaskFailedError("States.Runtime", f"The resource provided {_RESOURCE}aws-sdk:{name}:{action} is not recognized.")
+            raise _not_recognized(f"{_RESOURCE}aws-sdk:{name}:{action}")
         _, answer = self._call(sdk, operation, given, base=f"{sdk.exceptions}Exception", region=region)
         result: dict[str, Any] = _shown(answer, operation_model(sdk.service, operation).output_shape, _iso)
         return result
@@ -135,8 +145,7 @@ class Tasks:
     def _optimized(self, name: str, action: str, given: dict[str, Any], *, region: str, given_up: Callable[[], bool]) -> dict[str, Any]:
         action, _, pattern = action.partition(".")
         if action not in _OPTIMIZED[name] or pattern not in ("", "sync") or (pattern and _OPTIMIZED[name][action] is None):
-            whole = f"{_RESOURCE}{name}:{action}" + (f".{pattern}" if pattern else "")
-            raise TaskFailedError("States.Runtime", f"The resource provided {whole} is not recognized.")
+            raise _not_recognized(f"{_RESOURCE}{name}:{action}" + (f".{pattern}" if pattern else ""))
         sdk, operation = _SDKS[name], action[:1].upper() + action[1:]
         # these two were made with the first SDK for Java, whose name for an exception it has no class of differs
         base = {"codebuild": "AWSCodeBuildException", "sagemaker": "AmazonSageMakerException"}[name]

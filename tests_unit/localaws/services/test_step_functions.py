@@ -136,6 +136,7 @@ def test_a_build_nobody_waits_for_any_more_is_stopped(local_aws: Any, project: s
         ("codebuild:startBuild", {"ProjektName": "x"}, "States.Runtime", 'The field "ProjektName" is not supported by Step Functions'),
         ("codebuild:startBuild", {}, "States.Runtime", 'The field "ProjectName" is required but was missing'),
         ("codebuild:batchGetBuilds", {"Ids": ["a:1"]}, "States.Runtime", "not recognized"),
+        ("codebuild:startBuild.waitForTaskToken", {"ProjectName": "x"}, "States.Runtime", "startBuild.waitForTaskToken is not recognized"),
         ("aws-sdk:codebuild:startBuild.sync", {"ProjectName": "x"}, "States.Runtime", "not recognized"),
         ("aws-sdk:ecr:describeImages", {"RepositoryName": "none"}, "Ecr.RepositoryNotFoundException", "does not exist in the registry"),
         ("aws-sdk:sagemaker:describeEndpoint", {"EndpointName": "none"}, "SageMaker.SageMakerException", "Could not find endpoint"),
