@@ -111,6 +111,24 @@ def test_a_zip_of_artifacts_has_its_sums(local_aws: Any, run: Runner, place: str
     assert build["artifacts"]["sha256sum"] == hashlib.sha256(body).hexdigest()
 
 
+@pytest.mark.parametrize(
+    ("excluded", "left"),
+    [
+        ("**/*.log", ["a.txt", "sub/b.txt", "sub/deep/c.txt"]),
+        ("*.log", ["a.txt", "sub/b.txt", "sub/deep/c.txt", "sub/x.log"]),
+        ("sub/**/*", ["a.txt", "x.log"]),
+        ("sub/*", ["a.txt", "sub/deep/c.txt", "x.log"]),
+        ("**/deep/**/*", ["a.txt", "sub/b.txt", "sub/x.log", "x.log"]),
+    ],
+)
+def test_artifacts_are_left_out_by_folders(local_aws: Any, run: Runner, place: str, excluded: str, left: list[str]) -> None:
+    """One star stays in a folder, two go through any number of them, none included."""
+    spec = _HEAD + "      - 'mkdir -p o/sub/deep; cd o; touch a.txt x.log sub/b.txt sub/x.log sub/deep/c.txt'\n"
+    spec += f"artifacts:\n  base-directory: o\n  files: ['**/*']\n  exclude-paths: ['{excluded}']\n"
+    run(spec, artifacts={"type": "S3", "location": BUCKET, "path": place, "name": "n"})
+    assert _keys(local_aws, f"{place}/n") == left
+
+
 def test_flat_and_second_artifacts(local_aws: Any, run: Runner, place: str) -> None:
     spec = _HEAD + "      - 'mkdir -p x/y; echo 1 > x/y/a; echo 2 > b; ln -s /etc/hostname stolen'\n"
     spec += "artifacts:\n  files: ['x/**/*', stolen]\n  discard-paths: yes\n  secondary-artifacts:\n    second:\n      files: [b]\n"

@@ -37,8 +37,37 @@ def test_paths_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["into"]
 
 
-def test_links_and_garbage_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="leads outside"):
-        unzip(io.BytesIO(_zip(("link", stat.S_IFLNK | 0o777, b"/etc/passwd"))), into=tmp_path)
+LINK = stat.S_IFLNK | 0o777
+
+
+def test_links_within_the_source_arrive(tmp_path: Path) -> None:
+    members = (("bin/run", LINK, b"../lib/run.sh"), ("lib/run.sh", 0o100755, b"#!"), ("same", LINK, b"lib"), ("a/b/up", LINK, b"../../lib"))
+    unzip(io.BytesIO(_zip(*members)), into=tmp_path)
+    assert (
+        (tmp_path / "bin/run").read_bytes() == (tmp_path / "same/run.sh").read_bytes() == (tmp_path / "a/b/up/run.sh").read_bytes() == b"#!"
+    )
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (("link", LINK, b"/etc/passwd"),),
+        (("link", LINK, b"../out"),),
+        (("dir", LINK, b".."), ("dir/out", LINK, b"x")),
+        (("dir", LINK, b"../into-another"), ("dir/deep/out", LINK, b"x")),
+        (("d/late", LINK, b"e/../../out"), ("d/e", LINK, b"..")),
+        (("dir", LINK, b".."), ("dir/out", 0o100644, b"x")),
+    ],
+    ids=["absolute", "relative", "link through a link", "directory through a link", "through a later link", "file where a link is"],
+)
+def test_links_that_lead_outside_are_refused(tmp_path: Path, members: tuple[tuple[str, int, bytes], ...]) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    with pytest.raises(SourceError):
+        unzip(io.BytesIO(_zip(*members)), into=into)
+    assert [path.name for path in tmp_path.iterdir()] == ["into"]
+
+
+def test_garbage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="not a zip"):
         unzip(io.BytesIO(b"nonsense"), into=tmp_path)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -93,13 +93,14 @@ class _Upload:
         bases = [path.resolve() for path in self._bases(given.base_directory) if path.is_dir() and path.resolve().is_relative_to(root)]
         if not bases:
             raise SourceError(f"no matching base directory path found for {given.base_directory}")
+        excluded = [_pattern(each) for each in given.exclude_paths]
         found: dict[str, Path] = {}
         for base in bases:
             for pattern in given.files:
                 for path in _matching(base, pattern):
                     name = str(path.relative_to(base))
                     inside = path.is_file() and path.resolve().is_relative_to(root)
-                    if inside and not any(fnmatch.fnmatch(name, excluded) for excluded in given.exclude_paths):
+                    if inside and not any(each.fullmatch(name) for each in excluded):
                         found[path.name if given.discard_paths else name] = path
         if not found:
             raise SourceError("no matching artifact paths found")
@@ -125,6 +126,13 @@ def _location(wanted: Record, prefix: str) -> str:
 
 def _shown(wanted: Record) -> Record:
     return {key: wanted[key] for key in ("overrideArtifactName", "encryptionDisabled", "bucketOwnerAccess") if key in wanted}
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """A path's pattern: ``*`` stays within a name, ``**`` stands for any directories, or none."""
+    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    words = re.split(r"(\*\*/|\*\*|\*|\?)", text.removeprefix("./"))
+    return re.compile("".join(parts.get(word) or re.escape(word) for word in words), re.DOTALL)
 
 
 def _matching(base: Path, pattern: str) -> list[Path]:

@@ -6,6 +6,7 @@ import os
 import stat
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ __all__ = ["SourceError", "download", "read_object", "unzip"]
 
 _MOST_BYTES = 2 << 30
 _MOST_MEMBERS = 200_000
+_LONGEST_LINK = 4096
 
 
 class SourceError(Exception):
@@ -84,7 +86,9 @@ def unzip(packed: IO[bytes], *, into: Path) -> None:
             if len(members) > _MOST_MEMBERS or sum(member.file_size for member in members) > _MOST_BYTES:
                 raise SourceError(f"the source is larger than 2 GiB unpacked, or has more than {_MOST_MEMBERS} files")
             for member in members:
-                _unpack(archive, member, into=into)
+                if not _is_link(member):
+                    _unpack(archive, member, into=into)
+            _make_links({_inside(into, member.filename): _target(archive, member) for member in members if _is_link(member)}, into=into)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError) as error:  # the last two: packed in an odd way
         raise SourceError(f"the source is not a zip archive that can be read: {error}") from error
     except OSError as error:
@@ -99,9 +103,6 @@ def _inside(into: Path, name: str) -> Path:
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, into: Path) -> None:
-    mode = member.external_attr >> 16
-    if stat.S_ISLNK(mode):  # never made, so that no later member is written through one
-        raise SourceError(f"the source has a member that leads outside: {member.filename!r} is a link")
     if member.is_dir():
         if os.path.normpath(into / member.filename) != str(into):
             _inside(into, member.filename).mkdir(parents=True, exist_ok=True)
@@ -115,4 +116,26 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, into: Path) ->
             if left < 0:  # the header lied about the size, which is what was counted
                 raise SourceError(f"the source has a member that is larger than it says: {member.filename!r}")
             file.write(chunk)
-    target.chmod(0o755 if mode & 0o111 else 0o644)
+    target.chmod(0o755 if (member.external_attr >> 16) & 0o111 else 0o644)
+
+
+def _is_link(member: zipfile.ZipInfo) -> bool:
+    return stat.S_ISLNK(member.external_attr >> 16)
+
+
+def _target(archive: zipfile.ZipFile, link: zipfile.ZipInfo) -> str:
+    if link.file_size > _LONGEST_LINK:
+        raise SourceError(f"the source has a link that is no link: {link.filename!r}")
+    return os.fsdecode(archive.read(link))
+
+
+def _make_links(links: Mapping[Path, str], *, into: Path) -> None:
+    """Make the links once all files are there, so that no file is written through one; those that lead outside are refused."""
+    root = into.resolve()
+    for path, target in links.items():
+        if path.parent.resolve().is_relative_to(root):  # else: it would be made through another
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(target)
+    for path, target in links.items():
+        if not path.resolve().is_relative_to(root):
+            raise SourceError(f"the source has a member that leads outside: {path.name!r} is a link to {target!r}")
