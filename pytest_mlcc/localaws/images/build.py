@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pytest_mlcc.localaws.images.context import BuildContext
-from pytest_mlcc.localaws.images.dockerfile import DockerfileError, Instruction, key_values, parse, substitute, words
+from pytest_mlcc.localaws.images.dockerfile import DockerfileError, Instruction, heredocs, key_values, parse, substitute, words
 from pytest_mlcc.localaws.images.imagestore import ImageStore, StoredImage
 from pytest_mlcc.localaws.images.layer import Layer, pack
 from pytest_mlcc.localaws.images.reference import Reference
@@ -63,7 +63,7 @@ def what_needs_an_engine(instructions: tuple[Instruction, ...]) -> list[str]:
     return [
         f"{each.keyword} needs a container engine: line {each.line}: {each.value}"
         for each in instructions
-        if each.keyword in ("RUN", "ONBUILD") or each in stages[1:] or "from" in each.flags or _fetches(each)
+        if each.keyword in ("RUN", "ONBUILD") or each in stages[1:] or "from" in each.flags or _fetches(each) or heredocs(str(each))
     ]
 
 
@@ -83,6 +83,7 @@ class _Image:
     diff_ids: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     arguments: dict[str, str] = field(default_factory=dict)
+    own_cmd: bool = False
 
     def apply(self, instruction: Instruction) -> str | None:
         """Take one instruction in; what a reader should know of it, if anything."""
@@ -162,10 +163,11 @@ class _Image:
 
     def _entrypoint(self, instruction: Instruction) -> None:
         self.config["Entrypoint"] = _command(instruction)
-        self.config.pop("Cmd", None)  # docker drops the base's CMD with a new entry point
+        if not self.own_cmd:
+            self.config.pop("Cmd", None)  # docker drops the base's CMD with a new entry point
 
     def _cmd(self, instruction: Instruction) -> None:
-        self.config["Cmd"] = _command(instruction)
+        self.config["Cmd"], self.own_cmd = _command(instruction), True
 
 
 #: The same files give the same image, whenever it is built.

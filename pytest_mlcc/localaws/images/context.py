@@ -28,18 +28,21 @@ class BuildContext:
         return cls(root.resolve(), tuple(line.strip() for line in lines if line.strip() and not line.startswith("#")))
 
     def copied(self, sources: list[str], destination: str, *, workdir: str, line: int) -> dict[PurePosixPath, Path]:
-        """Where each file of a COPY goes. Raises DockerfileError, in docker's words, for what is missing or outside."""
+        """Where each file of a COPY goes. A link that is named stands for what it leads to, one below a directory for itself.
+
+        Raises DockerfileError, in docker's words, for what is missing or outside.
+        """
         target = PurePosixPath(os.path.normpath(PurePosixPath(workdir) / destination))
         into_directory = destination.endswith(("/", "/.")) or destination == "." or len(sources) > 1
         files: dict[PurePosixPath, Path] = {}
         for pattern in sources:
             found = self._matching(pattern, line)
             for source in found:
-                if source.is_dir() and not source.is_symlink():
-                    files[target] = source
+                if source.is_dir():
+                    files[target] = source.resolve()
                     files |= {target / relative: path for relative, path in self._below(source)}
                 else:
-                    files[target / source.name if into_directory or len(found) > 1 else target] = source
+                    files[target / source.name if into_directory or len(found) > 1 else target] = source.resolve()
         return files
 
     def _matching(self, pattern: str, line: int) -> list[Path]:
@@ -47,7 +50,7 @@ class BuildContext:
         if relative.startswith(".."):
             raise DockerfileError(f"line {line}: COPY failed: forbidden path outside the build context: {pattern}")
         found = sorted(self.root.glob(relative)) if re.search(r"[*?\[]", relative) else [self.root / relative]
-        found = [path for path in found if os.path.lexists(path) and not self._is_ignored(path)]
+        found = [path for path in found if path.exists() and not self._is_ignored(path)]
         if not found:
             raise DockerfileError(f'line {line}: COPY failed: file not found in build context or excluded by .dockerignore: "{pattern}"')
         for path in found:

@@ -11,9 +11,10 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-__all__ = ["DockerfileError", "Instruction", "key_values", "parse", "substitute", "words"]
+__all__ = ["DockerfileError", "Instruction", "heredocs", "key_values", "parse", "substitute", "words"]
 
 _VARIABLE = re.compile(r"\\\$|\$(?:(?P<plain>\w+)|\{(?P<name>\w+)(?:(?P<kind>:?[-+])(?P<word>[^}]*))?\})")
+_HEREDOC = re.compile(r"(?:^|\s)\d*<<-?(?P<quote>[\"']?)(?P<name>[A-Za-z_]\w*)(?P=quote)(?=\s|$)")
 _FLAG = re.compile(r"^--([a-z]+)(?:=(\S+))?\s+")
 _KNOWN = {
     "FROM", "ARG", "ENV", "COPY", "ADD", "WORKDIR", "LABEL", "EXPOSE", "ENTRYPOINT", "CMD", "USER", "RUN", "VOLUME",
@@ -60,10 +61,12 @@ def parse(text: str) -> tuple[Instruction, ...]:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines joined over ``\\`` at their end, with the number of the first; comments and blank lines dropped, also between."""
+    """Lines joined over ``\\`` at their end, with the number of the first; comments and blank lines dropped, also between, and the
+    text of here-documents, whose names stay in the line."""
     parts: list[str] = []
     first = 0
-    for number, raw in enumerate(text.splitlines(), 1):
+    lines = enumerate(text.splitlines(), 1)
+    for number, raw in lines:
         stripped = raw.strip()
         if not stripped or stripped.startswith("#"):
             continue
@@ -71,10 +74,19 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         continued = stripped.endswith("\\")
         parts.append(stripped[:-1].strip() if continued else stripped)
         if not continued:
-            yield first, re.sub(r"^(\S+)\s+", r"\1 ", " ".join(part for part in parts if part))
+            logical = re.sub(r"^(\S+)\s+", r"\1 ", " ".join(part for part in parts if part))
+            yield first, logical
+            for name in heredocs(logical):
+                next((line for _, line in lines if line.strip("\t") == name), None)
             parts = []
     if parts:
         yield first, " ".join(part for part in parts if part)
+
+
+def heredocs(text: str) -> list[str]:
+    """The names of the here-documents that a RUN, COPY or ADD takes from the lines below it."""
+    is_taker = text.split(" ", 1)[0].upper() in ("RUN", "COPY", "ADD")
+    return [match["name"] for match in _HEREDOC.finditer(text)] if is_taker else []
 
 
 def _flags(value: str) -> tuple[dict[str, str], str]:

@@ -24,7 +24,8 @@ class Layer:
 
 
 def pack(files: Mapping[PurePosixPath, Path], *, mode: int | None = None, owner: tuple[int, int] = (0, 0)) -> Layer:
-    """Pack files and directories by their absolute path in the image. ``mode`` overrides the permissions of files.
+    """Pack files and directories by their absolute path in the image. ``mode`` overrides the permissions of files, and of
+    directories below one that is packed, as engines do.
 
     Times and names of owners are left out, so that the digest depends on nothing but paths, contents and permissions.
     """
@@ -32,8 +33,8 @@ def pack(files: Mapping[PurePosixPath, Path], *, mode: int | None = None, owner:
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for parent in sorted({parent for path in files for parent in path.parents if parent != PurePosixPath("/")} - set(files)):
             _add(tar, parent, None, mode=None, owner=(0, 0))
-        for path in sorted(files):
-            _add(tar, path, files[path], mode=mode, owner=owner)
+        for path in sorted(path for path in files if path != PurePosixPath("/")):  # the root is there, whatever is copied into it
+            _add(tar, path, files[path], mode=mode if path.parent in files or not files[path].is_dir() else None, owner=owner)
     raw = archive.getvalue()
     packed = gzip.compress(raw, compresslevel=6, mtime=0)
     return Layer(packed, _digest(packed), _digest(raw))
@@ -46,7 +47,7 @@ def _add(tar: tarfile.TarFile, path: PurePosixPath, source: Path | None, *, mode
         info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(source.readlink()), 0o777
         tar.addfile(info)
     elif source is None or source.is_dir():
-        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        info.type, info.mode = tarfile.DIRTYPE, 0o755 if mode is None else mode
         tar.addfile(info)
     else:
         with source.open("rb") as content:

@@ -63,6 +63,36 @@ def test_settings_and_files_are_those_of_the_dockerfile(context: Path, store: Im
     assert _members(store, image, 1)["bin/main"].mode == 0o755
 
 
+def test_a_command_is_kept_whichever_side_of_the_entry_point_it_stands(context: Path, store: ImageStore) -> None:
+    """Only a base's CMD goes with a new ENTRYPOINT."""
+    image = _build(context, store, 'FROM scratch\nCMD ["--port", "1"]\nENTRYPOINT ["/serve"]\n')
+    assert image.config["config"]["Cmd"] == ["--port", "1"]
+    store.tag(image, Reference.parse("base:1"))
+    assert "Cmd" not in _build(context, store, 'FROM base:1\nENTRYPOINT ["/other"]\n').config["config"]
+
+
+def test_a_link_that_is_named_is_followed_and_one_below_a_directory_is_a_link(context: Path, store: ImageStore) -> None:
+    (context / "app" / "same.py").symlink_to("main.py")
+    (context / "code").symlink_to("app")
+    image = _build(context, store, "FROM scratch\nCOPY app/same.py /one.py\nCOPY code /two\nCOPY app/same.py /three/\n")
+    assert _members(store, image, 0)["one.py"].isfile()
+    second = _members(store, image, 1)
+    assert (second["two"].isdir(), second["two/main.py"].isfile(), second["two/same.py"].linkname) == (True, True, "main.py")
+    assert _members(store, image, 2)["three/same.py"].size == len("print(1)\n")
+
+
+def test_what_is_copied_into_the_root_leaves_the_root_alone(context: Path, store: ImageStore) -> None:
+    """A member without a name is one that no engine needs to understand."""
+    assert set(_members(store, _build(context, store, "FROM scratch\nCOPY app /\n"))) == {"main.py", "deep", "deep/data.txt"}
+
+
+def test_permissions_are_those_of_engines_for_directories_too(context: Path, store: ImageStore) -> None:
+    members = _members(store, _build(context, store, "FROM scratch\nCOPY --chmod=750 app /app\n"))
+    assert {name: member.mode for name, member in members.items()} == {
+        "app": 0o755, "app/main.py": 0o750, "app/deep": 0o750, "app/deep/data.txt": 0o750,
+    }  # fmt: skip
+
+
 def test_the_same_files_give_the_same_digest_whenever_they_are_built(context: Path, store: ImageStore) -> None:
     text = 'FROM scratch\nCOPY . /all\nCMD ["x"]\n'
     first = _build(context, store, text)
@@ -79,8 +109,10 @@ def test_the_same_files_give_the_same_digest_whenever_they_are_built(context: Pa
         ("FROM other", "FROM needs a container engine: line 2"),
         ("COPY --from=other /a /b", "COPY needs a container engine: line 2"),
         ("ADD https://example.com/x /x", "ADD needs a container engine: line 2"),
+        ("COPY <<EOF /x\nhello\nEOF", "COPY needs a container engine: line 2: <<EOF /x"),
         ("ADD x.tar.gz /x", "ADD needs a container engine: line 2"),
         ("COPY none /x", 'file not found in build context or excluded by .dockerignore: "none"'),
+        ("COPY dangling /x", 'file not found in build context or excluded by .dockerignore: "dangling"'),
         ("COPY app/skip.log /x", "excluded by .dockerignore"),
         ("COPY ../secret /x", "forbidden path outside the build context"),
         ("COPY --chmod=u+x serve /x", "octal"),
@@ -89,6 +121,7 @@ def test_the_same_files_give_the_same_digest_whenever_they_are_built(context: Pa
 )
 def test_what_can_not_be_done_is_refused_with_its_line(context: Path, store: ImageStore, line: str, said: str) -> None:
     (context.parent / "secret").write_text("s")
+    (context / "dangling").symlink_to("nowhere")
     with pytest.raises(DockerfileError) as refused:
         _build(context, store, f"FROM a\n{line}\n")
     assert said in str(refused.value)

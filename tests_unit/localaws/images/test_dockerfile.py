@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_mlcc.localaws.images.dockerfile import DockerfileError, key_values, parse, substitute, words
+from pytest_mlcc.localaws.images.dockerfile import DockerfileError, heredocs, key_values, parse, substitute, words
 
 
 def test_comments_continuations_and_flags() -> None:
@@ -38,6 +38,13 @@ def test_variables(text: str, expected: str) -> None:
 )
 def test_pairs(line: str, expected: dict[str, str]) -> None:
     assert key_values(parse(f"FROM a\n{line}\n")[1]) == expected
+
+
+def test_the_text_of_here_documents_is_no_instruction() -> None:
+    text = "FROM a\nRUN <<EOF bash -e\npip install x\nEOF\nCOPY <<-'one' <<\"two\" /d/\nFROM b\n\tone\nCOPY c\ntwo\nCMD x << y\nENV A=1\n"
+    instructions = parse(text)
+    assert [(each.keyword, each.line) for each in instructions] == [("FROM", 1), ("RUN", 2), ("COPY", 5), ("CMD", 10), ("ENV", 11)]
+    assert [heredocs(str(each)) for each in instructions] == [[], ["EOF"], ["one", "two"], [], []]
 
 
 def test_every_unknown_instruction_is_told_with_its_line() -> None:
