@@ -313,7 +313,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _own_state(state_dir: Path) -> int:
-    """Wait for the exclusive use of the state: a server that is ending may still write it."""
+    """Wait for the exclusive use of the state: a server that is ending may still write it. It holds secrets: nobody else reads it."""
+    private = state_dir / "state"
+    private.mkdir(exist_ok=True)
+    private.chmod(0o700)
     descriptor = os.open(state_dir / "state.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + 20
     while True:

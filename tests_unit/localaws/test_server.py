@@ -189,6 +189,14 @@ def test_a_large_object_and_a_broken_request_leave_it_standing(local_aws: Any) -
     assert _request(local_aws, "GET", "/_mlcc/health")[0] == 200
 
 
+def test_other_users_of_the_machine_can_not_read_the_secrets(local_aws: Any) -> None:
+    local_aws.client("secretsmanager").create_secret(Name="private", SecretString="for-me-alone")
+    assert _request(local_aws, "POST", "/_mlcc/flush")[0] == 200
+    found = [path for path in local_aws.state_dir.rglob("*") if path.is_file() and b"for-me-alone" in path.read_bytes()]
+    assert [path.name for path in found] == ["secretsmanager.json"]
+    assert found[0].parent.stat().st_mode & 0o077 == 0
+
+
 def test_services_that_would_run_images_of_a_request_are_not_there(local_aws: Any) -> None:
     with pytest.raises(ClientError, match=r"UnknownOperationException.*does not offer ecs"):
         local_aws.client("ecs").create_cluster(clusterName="c")
