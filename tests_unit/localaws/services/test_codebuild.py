@@ -341,6 +341,8 @@ def test_mistakes_are_refused_in_awss_words(local_aws: Any, project: str) -> Non
     with pytest.raises(ClientError) as refused:
         codebuild.start_build(projectName=project, sourceTypeOverride="GITHUB", sourceLocationOverride="https://github.com/a/b")
     assert refused.value.response["Error"]["Code"] == "InvalidInputException"
+    with pytest.raises(ClientError, match="Service role account ID does not match caller's account"):
+        codebuild.start_build(projectName=project, serviceRoleOverride=ROLE.replace("123456789012", "210987654321"))
     with pytest.raises(ClientError, match=r"InvalidInputException.*Invalid build ID provided"):
         codebuild.stop_build(id="no-build-id")
     assert codebuild.list_builds_for_project(projectName=project)["ids"] == []

@@ -81,7 +81,7 @@ class BuildOperations:
         return {**project, **{key: before[key] for key in _REPEATED if key in before}, **before.get("_plan", {})}
 
     def _start(self, region: str, project: Record, *, retry_of: Record | None = None) -> Record:
-        check_project(project, most_builds=self._runner.slots.limit)
+        check_project(project, most_builds=self._runner.slots.limit, account=self._account)
         self._check_limits(region, project)
         record = build_record(project, number=self._builds.next_number(region, project["name"]), region=region, account=self._account)
         limit = project.get("autoRetryLimit", 0)

@@ -42,7 +42,7 @@ class Projects:
         name, now = call.params["name"], time.time()
         if not _NAME.match(name):
             raise AwsError("InvalidInputException", f"Project name {name} is invalid: it must match {_NAME.pattern}")
-        check_project(call.params, most_builds=self._most_builds())
+        check_project(call.params, most_builds=self._most_builds(), account=self._account)
         defaults = {"timeoutInMinutes": 60, "queuedTimeoutInMinutes": 480, "tags": [], "cache": {"type": "NO_CACHE"},
                     "encryptionKey": f"arn:aws:kms:{call.region}:{self._account}:alias/aws/s3",
                     "badge": {"badgeEnabled": call.params.get("badgeEnabled", False)}, "projectVisibility": "PRIVATE"}  # fmt: skip
@@ -58,7 +58,7 @@ class Projects:
     def update_project(self, call: Call) -> dict[str, Any]:
         name = self.project(call.region, call.params["name"])["name"]
         given = {key: value for key, value in call.params.items() if key != "name"}
-        check_project(given, most_builds=self._most_builds())
+        check_project(given, most_builds=self._most_builds(), account=self._account)
         if "badgeEnabled" in given:
             given["badge"] = {"badgeEnabled": given.pop("badgeEnabled")}
 
@@ -109,8 +109,11 @@ class Projects:
         return f"arn:aws:codebuild:{region}:{self._account}:project/{name}"
 
 
-def check_project(given: Record, *, most_builds: int) -> None:
+def check_project(given: Record, *, most_builds: int, account: str) -> None:
     """What a project or a build may not ask for. Raises InvalidInputException."""
+    role = given.get("serviceRole", "")
+    if role.startswith("arn:") and f":{account}:" not in role:
+        raise AwsError("InvalidInputException", "Invalid service role: Service role account ID does not match caller's account")
     if "source" in given:
         _check_source(given["source"], primary=True)
     for source in given.get("secondarySources", []):

@@ -17,8 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 __all__ = ["main"]
 
@@ -61,12 +59,17 @@ def _end_descendants() -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def _children() -> Iterator[int]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended while we looked
+def _children() -> list[int]:
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(pid) == os.getpid()]  # noqa: PTH208 - see below
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", errors="replace") as stat:  # noqa: PTH123 - pathlib would take longer to load than all of this
             # the name, in brackets, may hold anything; state and parent follow
-            if int(stat.read_text(errors="replace").rpartition(")")[2].split()[1]) == os.getpid():
-                yield int(stat.parent.name)
+            return int(stat.read().rpartition(")")[2].split()[1])
+    except OSError:  # it ended while we looked
+        return None
 
 
 if __name__ == "__main__":
