@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pytest_mlcc.localaws import launch
+
 LIMIT = 20  # seconds: more than twice what any stage takes on a busy machine
 SLOW = 600  # longer than anybody waits
 BUILD, SERVE, TUNE = ["build", "clean"], ["build", "push", "deploy", "test", "clean"], ["tune-sft", "clean"]
@@ -209,14 +211,28 @@ def test_a_clean_that_is_refused_says_why(small) -> None:
 
 def test_a_run_says_what_mlcc_local_up_rehearses_and_refuses_to_rehearse_something_else(make_project, entry) -> None:
     project = make_project(entry("rt-one", lifecycle=["clean"]))
-    up = project.mlcc("local", "up", "--latency", "aws", "--time-scale", "1000")
-    assert "It rehearses aws latency at scale 1000." in up.stdout
+    (project.path / "plan.yaml").write_text('rules: [{operation: "s3:PutObject", fault: throttling, calls: 1}]')
+    words = "aws latency at scale 1000, faults plan.yaml (1 rule, seed 0)"
+    up = project.mlcc("local", "up", "--latency", "aws", "--time-scale", "1000", "--faults", "plan.yaml")
+    assert f"It rehearses {words}." in up.stdout
     run = project.run()
     assert run.code == 0, run
-    assert "mlcc: rehearsal: aws latency at scale 1000" in run.output
+    assert f"mlcc: rehearsal: {words}" in run.output
+    assert "mlcc: faults played since mlcc local up: rule 1 (throttling) struck once of " in run.output
     with project.cloud() as cloud:
-        assert cloud.record(project.config_id("rt-one"))["rehearsal"] == "aws latency at scale 1000"
+        assert cloud.record(project.config_id("rt-one"))["rehearsal"] == words
     refused = project.run("--mlcc-latency=aws", "--mlcc-time-scale=60")
     assert refused.code == pytest.ExitCode.USAGE_ERROR
-    assert "plays something else now: aws latency at scale 1000" in refused.output
+    assert f"plays something else now: {words}" in refused.output
     assert project.mlcc("local", "down").returncode == 0
+
+
+def test_no_run_begins_a_rehearsal_under_another_that_goes_on(make_project, entry) -> None:
+    project = make_project(entry("rt-one", lifecycle=["clean"]))
+    launch.ensure(project.path, engine=False, told="")  # as a run does that rehearses nothing; this process stands for it
+    refused = project.run("--mlcc-latency=aws", "--mlcc-time-scale=1000")
+    assert refused.code == pytest.ExitCode.USAGE_ERROR
+    assert "plays something else now: no delays and no faults" in refused.output
+    assert project.run().code == 0, "one that rehearses nothing is welcome"
+    launch.release(project.path)
+    assert project.run("--mlcc-latency=aws", "--mlcc-time-scale=1000").code == 0
