@@ -26,19 +26,24 @@ DATASET = ROOT / "pytest_mlcc" / "localaws" / "datasets" / "sft-small" / "train.
 def main() -> None:
     """Print the wall time of two runs, the share of each stage, and the ratio to the baseline."""
     with tempfile.TemporaryDirectory(prefix="mlcc-bench-") as folder:
-        project = Path(folder)
-        shutil.copytree(ROOT / "catalog", project / "catalog")
-        shutil.copy(ROOT / "tests_e2e" / "test_lifecycle.py", project)
-        (project / "pytest.ini").write_text("[pytest]\nmlcc_catalog = catalog/e2e.json\n")
-        first = _run(project)
-        cached = _run(project)
+        project = fill(Path(folder))
+        first, cached = run(project, "-n", str(WORKERS)), run(project, "-n", str(WORKERS))
         baseline = _one_by_one(project)
         _show(project, first, cached, baseline)
 
 
-def _run(project: Path) -> float:
+def fill(project: Path) -> Path:
+    """A project with the golden catalog and the lifecycle test."""
+    shutil.copytree(ROOT / "catalog", project / "catalog")
+    shutil.copy(ROOT / "tests_e2e" / "test_lifecycle.py", project)
+    (project / "pytest.ini").write_text("[pytest]\nmlcc_catalog = catalog/e2e.json\n")
+    return project
+
+
+def run(project: Path, *options: str) -> float:
+    """The wall time of the ci tier, in seconds."""
     begin = time.perf_counter()
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-m", "ci", "-n", str(WORKERS), "test_lifecycle.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-m", "ci", *options, "test_lifecycle.py"]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(done.stdout[-4000:] + done.stderr[-2000:])
@@ -67,14 +72,19 @@ def _one(project: Path, model: str, environment: dict[str, str]) -> None:
             server.kill()
 
 
-def _show(project: Path, first: float, cached: float, baseline: float) -> None:
-    run = max((project / ".mlcc" / "runs").iterdir())
+def shares_of(project: Path, what: str) -> Counter[str]:
+    """The seconds that the stages of the last run took, by ``what``: by ``stage`` or by ``entry``."""
     shares: Counter[str] = Counter()
-    for path in (run / "journal").glob("*.jsonl"):
+    for path in (max((project / ".mlcc" / "runs").iterdir()) / "journal").glob("*.jsonl"):
         for line in path.read_text().splitlines():
             event = json.loads(line)
             if event["event"] == "outcome":
-                shares[event["outcome"]["stage"]] += event["outcome"]["seconds"]
+                shares[event["outcome"][what]] += event["outcome"]["seconds"]
+    return shares
+
+
+def _show(project: Path, first: float, cached: float, baseline: float) -> None:
+    shares = shares_of(project, "stage")
     print(f"the ci tier, 11 models x 9 stages, {WORKERS} workers")
     print(f"  first time (makes the twins)   {first:6.1f} s   (at most 90)")
     print(f"  with cached twins              {cached:6.1f} s   (at most 45, goal 25)")
