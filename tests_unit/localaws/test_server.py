@@ -16,6 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pytest_mlcc.localaws import launch
+from pytest_mlcc.localaws.holders import Holder
 
 _BUCKET = "mlcc-artifacts-123456789012-us-west-2"
 
@@ -106,6 +107,14 @@ def test_a_senseless_hold_is_the_callers_mistake(local_aws: Any, body: bytes) ->
     status, _, answer = _request(local_aws, "POST", "/_mlcc/hold", body=body)
     assert status == 400
     assert json.loads(answer)["message"]
+
+
+def test_what_goes_wrong_within_is_told_to_who_asked(local_aws: Any) -> None:
+    """Without it `mlcc local up` could only say that the answer is no JSON."""
+    body = json.dumps({"holder": str(Holder.of()), "region": "no_such region"}).encode()
+    status, _, answer = _request(local_aws, "POST", "/_mlcc/hold", body=body)
+    assert status == 500
+    assert "bucket" in json.loads(answer)["message"]
 
 
 def test_the_account_is_set_up_as_a_teams_would_be(local_aws: Any) -> None:
