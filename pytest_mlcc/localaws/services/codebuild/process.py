@@ -17,7 +17,7 @@ __all__ = ["BuildProcess", "OutOfTimeError", "StoppedError"]
 
 _SUPERVISE = Path(__file__).with_name("supervise.py")
 _END_SECONDS = 10.0
-_LINE_BYTES = 256 << 10  # a longer line becomes several: CloudWatch Logs takes no longer event
+_LINE_BYTES = 128 << 10  # a longer line becomes several, which CloudWatch Logs takes for events
 
 
 class OutOfTimeError(Exception):
