@@ -364,7 +364,7 @@ def _naming_holes(handler: Callable[..., Awaitable[Response]]) -> Callable[..., 
         answer = await handler(method, path, headers, body, query)
         status, headers_out, text = answer
         if status == 400 and "x-amz-target" in headers and isinstance(text, bytes | str):
-            hole = _HOLE.search(text.decode() if isinstance(text, bytes) else text)
+            hole = _HOLE.search(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
             return _unknown_operation(hole[1], 400, headers_out) if hole else answer
         return answer
 

@@ -192,6 +192,7 @@ class Server:
 
         with self._emulator.scope(account=self.account, region=region):
             seed(self._emulator.calls(agent=INSIDE), account=self.account, region=region)
+        self._saver.mark()
 
     def _engine_socket(self) -> Path:
         path = self.state_dir / "engine.sock"
