@@ -26,6 +26,7 @@ __all__ = ["Runner"]
 _CONCURRENT = "Concurrently running builds for Linux/Small environment"
 """The account's quota; every environment type counts as this one."""
 _CLOSE_SECONDS = 5.0
+_AT_ONCE = 32  # connections that a client keeps; builds share it
 #: Named by path, not imported: it is for the Pythons of builds, not for this one.
 _GUARD = Path(__file__).parents[3] / "aws" / "site"
 
@@ -43,6 +44,7 @@ class Runner:
         self._runs: dict[str, tuple[BuildRun, threading.Thread]] = {}
         self._lock = threading.Lock()
         self._session = get_session()
+        self._clients: dict[tuple[str, str], Any] = {}
         self._closing = False
 
     def activity(self) -> dict[str, int]:
@@ -105,13 +107,17 @@ class Runner:
 
     def _client(self, region: str) -> Callable[[str], Any]:
         context = self._context
-        config = Config(s3={"addressing_style": "path"}, connect_timeout=10, read_timeout=60, user_agent_extra=INSIDE)
+        config = Config(
+            s3={"addressing_style": "path"}, connect_timeout=10, read_timeout=60, user_agent_extra=INSIDE, max_pool_connections=_AT_ONCE
+        )
 
         def client(name: str) -> Any:
-            with self._lock:  # botocore builds clients from tables it fills lazily
-                return self._session.create_client(
-                    name, region_name=region, endpoint_url=context.endpoint_url, aws_access_key_id=context.account,
-                    aws_secret_access_key="local", config=config,  # noqa: S106 - the local AWS checks no signature
-                )  # fmt: skip
+            with self._lock:  # botocore builds clients from tables it fills lazily; all builds share them, and their connections
+                if (name, region) not in self._clients:
+                    self._clients[name, region] = self._session.create_client(
+                        name, region_name=region, endpoint_url=context.endpoint_url, aws_access_key_id=context.account,
+                        aws_secret_access_key="local", config=config,  # noqa: S106 - the local AWS checks no signature
+                    )  # fmt: skip
+                return self._clients[name, region]
 
         return client
