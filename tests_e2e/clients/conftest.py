@@ -104,10 +104,13 @@ def account(request: pytest.FixtureRequest, running: tuple[launch.LocalAws, Path
 
 
 def _forget_clients() -> None:
-    """The SDK keeps the first client of a process for everybody; another test of this process may have made it for its own server."""
+    """The SDK keeps clients for everybody in a process; another test of this one may have made them for its own server."""
     made = sys.modules.get("sagemaker.core.utils.utils")
     if made is not None:
         type(made.SageMakerClient)._instances.clear()
+    registry = sys.modules.get("sagemaker.ai_registry.air_hub")
+    if registry is not None:  # it makes its own when it is imported
+        registry.AIRHub._sagemaker_client, registry.AIRHub._s3_client = boto3.client("sagemaker"), boto3.client("s3")
 
 
 @pytest.fixture
