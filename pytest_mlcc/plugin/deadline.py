@@ -17,6 +17,7 @@ __all__ = ["Deadlines"]
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 _IDLE = 3600.0  # seconds between two looks when there is no limit; a new one wakes the thread
+_COURTESY = 0.5  # seconds after its limit that a stage which keeps it by itself has to say so: its words tell more than ours
 _AGAIN = 1.0  # seconds between two interrupts: the first may be swallowed by code that joins a thread
 
 
@@ -47,7 +48,7 @@ class Deadlines:
         born = time.clock_gettime(time.CLOCK_BOOTTIME)
         begin = time.monotonic()
         try:
-            with self._interrupting(begin + seconds):
+            with self._interrupting(begin + seconds + _COURTESY):
                 yield
         except (Exception, _OutOfTime) as error:
             if isinstance(error, StageTimeout) or not self._heard:

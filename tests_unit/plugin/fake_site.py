@@ -14,7 +14,7 @@ import sys
 import threading
 
 from pytest_mlcc.cleanup.ledger import FileLedger
-from pytest_mlcc.errors import ClaimRefused, FailureClass, LocalAwsError, MlccError, StageError
+from pytest_mlcc.errors import ClaimRefused, FailureClass, LocalAwsError, MlccError, StageError, StageTimeout
 from pytest_mlcc.lifecycle import policy
 from pytest_mlcc.lifecycle.ports import Answer, Resource, Step
 
@@ -65,6 +65,11 @@ class FakeDriver:
         child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
         (self._project / "child.pid").write_text(str(child.pid))
         threading.Event().wait(60)
+
+    def _fault_keep(self, argument, context):
+        """A stage that keeps its time limit by itself, and needs a moment to end what it started."""
+        threading.Event().wait(context.deadline.remaining() + 0.2)
+        raise StageTimeout("its program was ended", output="waiting for the registry")
 
     def _fault_swallow(self, argument, context):
         """A stage that swallows every exception it can."""

@@ -85,6 +85,13 @@ def test_a_stage_that_hangs_becomes_a_timeout_its_children_are_gone_and_clean_st
     assert project.cloud == []
 
 
+def test_a_stage_that_keeps_its_limit_by_itself_tells_what_it_waited_for(make_project, entry) -> None:
+    project = make_project(entry("rt-b", lifecycle=SHORT), ini="mlcc_stage_timeout = 1\n")
+    project.faults(rt_b={"deploy": "keep"})
+    result = project.run()
+    result.stdout.fnmatch_lines(["rt-b: deploy failed: its program was ended", "*waiting for the registry", "failure class: timeout"])
+
+
 def test_a_stage_that_swallows_every_exception_is_still_ended(make_project, entry) -> None:
     project = make_project(entry("rt-b", lifecycle=SHORT), ini="mlcc_stage_timeout = 1\n")
     project.faults(rt_b={"build": "swallow"})

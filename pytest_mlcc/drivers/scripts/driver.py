@@ -19,7 +19,7 @@ from pytest_mlcc.drivers.scripts.names import Names
 from pytest_mlcc.drivers.scripts.options import ScriptOptions
 from pytest_mlcc.drivers.scripts.scene import Scene
 from pytest_mlcc.drivers.scripts.traces import alive, traces
-from pytest_mlcc.errors import FailureClass, StageError
+from pytest_mlcc.errors import FailureClass, StageError, StageTimeout
 from pytest_mlcc.lifecycle.ports import Answer, Context, RunInfo, Step
 
 __all__ = ["Scripts"]
@@ -150,6 +150,8 @@ class Scripts:
                     scene.script(command)
             else:
                 scene.script(command)
+        except StageTimeout:
+            raise
         except StageError as error:
             reason = facts.reason(stage, scene)
             if not reason:

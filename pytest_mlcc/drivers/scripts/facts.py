@@ -9,7 +9,7 @@ from pytest_mlcc.aws.errors import translated
 from pytest_mlcc.drivers.scripts import state
 from pytest_mlcc.drivers.scripts.options import Strategy
 from pytest_mlcc.drivers.scripts.scene import Scene
-from pytest_mlcc.errors import StageError, StageTimeout
+from pytest_mlcc.errors import StageError
 from pytest_mlcc.lifecycle.failures import classify_text
 from pytest_mlcc.lifecycle.ports import Resource
 
@@ -96,8 +96,6 @@ def reason(stage: str, scene: Scene) -> str:
 
 def with_reason(error: StageError, why: str) -> StageError:
     """The same error with SageMaker's reason, and the class that it tells. At the output's end, of which a summary shows the end."""
-    if isinstance(error, StageTimeout):
-        return error
     told = classify_text(why)
     failure_class = error.failure_class if told == "unknown" else told
     return StageError(str(error), failure_class=failure_class, output=f"{error.output}\nSageMaker says: {why}".lstrip())

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -44,12 +45,18 @@ def run(
     shown = shown or words[0]
     process = _start(words, cwd, environment, shown)
     readers = [_Reader(stream, log) for stream in (process.stdout, process.stderr) if stream is not None]
+    over = threading.Event()
+    # waitid leaves the zombie, so that the group's number stays taken until what is left of the group has been ended
+    threading.Thread(target=_await_end, args=(process.pid, over), daemon=True).start()
     try:
-        status = _wait(process, deadline, shown, readers)
+        in_time = over.wait(deadline.remaining())
     finally:
-        _end(process)
+        status = _end(process, over)
         for reader in readers:
-            reader.join()
+            reader.close()
+    if not in_time:
+        said = "\n".join(line for reader in readers for line in reader.last()[-5:])
+        raise StageTimeout(f"{shown} was ended after {deadline.seconds:g} s, with every process that it had started", output=said)
     return Finished(status, *(reader.last() for reader in readers))
 
 
@@ -63,43 +70,24 @@ def _start(words: Sequence[str], cwd: Path, environment: Mapping[str, str], show
         raise StageError(f"{shown} can't be run: {error}", failure_class=FailureClass.CODE_BUG) from error
 
 
-def _wait(process: subprocess.Popen[bytes], deadline: Deadline, shown: str, readers: Sequence[_Reader]) -> int:
-    over = threading.Event()
-    # waitid leaves the zombie, so that the group's number stays taken until what is left of the group has been ended
-    threading.Thread(target=_await_end, args=(process.pid, over), daemon=True).start()
-    if not over.wait(deadline.remaining()):
-        _end(process)
-        for reader in readers:
-            reader.join()
-        said = "\n".join([*readers[0].last()[-5:], *readers[1].last()[-5:]])
-        raise StageTimeout(f"{shown} was ended after {deadline.seconds:g} s, with every process that it had started", output=said)
-    return _status_of(process)
-
-
 def _await_end(pid: int, over: threading.Event) -> None:
     with suppress(ChildProcessError):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     over.set()
 
 
-def _status_of(process: subprocess.Popen[bytes]) -> int:
+def _end(process: subprocess.Popen[bytes], over: threading.Event) -> int:
+    """The end of its input lets the leash end everything; what is then left of the group is killed. The exit status."""
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
+    give_up = time.monotonic() + _GRACE
+    while not over.is_set() and (patience := give_up - time.monotonic()) > 0:
+        with suppress(BaseException):  # a Ctrl-C, or a limit that strikes every second: it was heard, and this is its answer
+            over.wait(patience)
     _kill_group(process.pid)
     status = process.wait()
     return status if status >= 0 else 128 - status
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """The end of its input lets the leash end the group; whatever does not heed that is killed."""
-    if process.stdin is not None and not process.stdin.closed:
-        with suppress(OSError):
-            process.stdin.close()
-    if process.returncode is not None:
-        return
-    try:
-        process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        _kill_group(process.pid)
-        process.wait()
 
 
 def _kill_group(pid: int) -> None:
@@ -113,6 +101,7 @@ class _Reader:
     def __init__(self, stream: IO[bytes], log: Callable[[str], None]) -> None:
         self._stream, self._log = stream, log
         self._lines: deque[str] = deque(maxlen=_LINES)
+        self._closed = False
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -120,14 +109,17 @@ class _Reader:
         """The last lines so far."""
         return tuple(self._lines)
 
-    def join(self) -> None:
-        """Wait for the stream's end. A process that left the group, as a container does, may hold it open: that one is not waited for."""
+    def close(self) -> None:
+        """Wait for the stream's end. A daemon that the script left may hold it open: that one is not waited for, and not heard."""
         self._thread.join(_DRAIN)
+        self._closed = True
 
     def _read(self) -> None:
         with self._stream:
             for raw in self._stream:
                 line = raw.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]  # of a progress bar, what it ended with
+                if self._closed:  # its lines would stand in the log of the next stage
+                    return
                 if line.strip():
                     self._lines.append(line)
                     self._log(line)

@@ -20,8 +20,8 @@ _MEANING: Mapping[int, str] = {
     3: "its contract is violated: something that must be there first is not",
     4: "AWS, credentials, a deployment or a wait failed",
     5: "docker could not tag the image",
-    126: "it can't be executed",
-    127: "a command that it calls is not installed",
+    126: "it, or a command that it calls, can't be executed",
+    127: "it, or a command that it calls, is not there",
     130: "it was interrupted",
 }
 

@@ -84,9 +84,9 @@ class Life:
     def project(self) -> Path:
         return self.folder / "project"
 
-    def go(self, *stages: str) -> None:
+    def go(self, *stages: str, seconds: float = 60) -> None:
         for stage in stages:
-            context = Context(self.entry, self.run, self.folder, self.ledger, Deadline(60), self.lines.append, self.facts)
+            context = Context(self.entry, self.run, self.folder, self.ledger, Deadline(seconds), self.lines.append, self.facts)
             self.facts[stage] = dict(self.driver.run(stage, context))
 
     def clean_up(self) -> tuple[Resource, ...]:

@@ -12,7 +12,7 @@ from image_push import push_image
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.drivers.scripts import ScriptOptions, Scripts
 from pytest_mlcc.drivers.scripts.traces import alive
-from pytest_mlcc.errors import ConfigurationError, FailureClass, StageError
+from pytest_mlcc.errors import ConfigurationError, FailureClass, StageError, StageTimeout
 from pytest_mlcc.lifecycle.ports import Context, Deadline, Resource
 
 
@@ -42,6 +42,15 @@ def test_what_a_failed_deploy_left_is_deleted_although_do_clean_refuses(life: Ca
     assert [line.split(" ")[0] for line in mine.facts["clean"]["left_by_the_scripts"]] == ["endpoint-config"]
     assert mine.clean_up() == ()
     assert list(mine.ledger.open()) == []
+
+
+def test_a_deploy_that_takes_too_long_is_a_timeout_whatever_sagemaker_says(life: Callable[[], Any]) -> None:
+    mine = life()
+    mine.go("generate")
+    (mine.project / "do" / "deploy").write_text("#!/bin/bash\necho still Creating; sleep 300\n")
+    with pytest.raises(StageTimeout, match=r"\./do/deploy was ended after 1 s") as caught:
+        mine.go("deploy", seconds=1)
+    assert caught.value.output == "still Creating"
 
 
 def test_a_clean_that_fails_still_tells_what_is_left(life: Callable[[], Any]) -> None:

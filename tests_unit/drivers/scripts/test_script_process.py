@@ -66,6 +66,48 @@ def test_what_heeds_no_end_is_killed(script: Callable[..., Finished], tmp_path: 
     _until(lambda: _gone(int((tmp_path / "pid").read_text())))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(trap '' TERM; {me}; sleep 300; sleep 300) & wait",
+        "setsid bash -c '{me}; sleep 300' & wait",
+        "(setsid bash -c '({me}; exec sleep 300) & ' & ); wait; sleep 300",
+        "trap '' TERM; setsid bash -c 'trap \"\" TERM HUP; {me}; while :; do sleep 300; done' & while :; do sleep 300; done",
+    ],
+    ids=["alone-heeds-no-end", "own-session", "daemon", "own-session-heeds-no-end"],
+)
+def test_nothing_escapes_the_end_of_its_time(script: Callable[..., Finished], tmp_path: Path, text: str) -> None:
+    with pytest.raises(StageTimeout):
+        script(text.replace("{me}", f"echo $BASHPID > {tmp_path}/pid"), seconds=1)
+    assert _gone(int((tmp_path / "pid").read_text()))
+
+
+def test_interrupts_while_a_script_is_ended_let_nothing_of_it_live(tmp_path: Path) -> None:
+    """A limit that strikes every second, or a person at Ctrl-C: the script heeds no signal and takes five seconds to go."""
+    owner = _owner(tmp_path, f"trap '' TERM; echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; while :; do sleep 300; done")
+    _until((tmp_path / "pid").exists)
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(8):
+        owner.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    _, said = owner.communicate(timeout=20)
+    assert _gone(pid)
+    assert "KeyboardInterrupt" in said
+    assert "is still running" not in said
+
+
+def test_what_speaks_on_after_its_end_is_not_heard_in_the_next_stage(script: Callable[..., Finished], tmp_path: Path) -> None:
+    log: list[str] = []
+    script(
+        f"setsid bash -c 'echo $$ > {tmp_path}/pid; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo late; echo late' & exit 0",
+        log=log,
+    )
+    before = list(log)
+    (tmp_path / "go").touch()
+    _until(lambda: _gone(int((tmp_path / "pid").read_text())))
+    assert log == before
+
+
 def test_what_it_leaves_in_the_background_ends_with_it(script: Callable[..., Finished], tmp_path: Path) -> None:
     assert script(f"sleep 300 & echo $! > {tmp_path}/pid; exit 0").status == 0
     _until(lambda: _gone(int((tmp_path / "pid").read_text())))
@@ -81,21 +123,50 @@ def test_what_is_no_program_is_said_so(tmp_path: Path) -> None:
     assert caught.value.failure_class is FailureClass.CODE_BUG
 
 
+@pytest.mark.parametrize(
+    ("spoil", "status", "words"),
+    [
+        (lambda path: path.unlink(), 127, "./script: No such file or directory"),
+        (lambda path: path.chmod(0o644), 126, "./script: Permission denied"),
+        (lambda path: path.write_text("#!/no/such/bash\n"), 127, "./script: the interpreter that its first line names is not there"),
+        (lambda path: path.write_bytes(b"\x7fELF"), 126, "./script: Exec format error"),
+    ],
+    ids=["missing", "no-x", "no-interpreter", "no-program"],
+)
+def test_a_script_that_cant_be_run_says_why_as_a_shell_would(
+    tmp_path: Path, spoil: Callable[[Path], object], status: int, words: str
+) -> None:
+    path = tmp_path / "script"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    spoil(path)
+    finished = run(["./script"], cwd=tmp_path, environment=_ENVIRONMENT, log=lambda _: None, deadline=Deadline(20))
+    assert (finished.status, finished.stderr) == (status, (words,))
+
+
 def test_the_death_of_the_run_is_the_scripts_end_too(tmp_path: Path) -> None:
-    """SIGKILL, so that nothing of the run's own can do it."""
-    script = tmp_path / "script"
-    script.write_text(f"#!/bin/bash\necho $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 300\n")
+    """SIGKILL, so that nothing of the run's own can do it; and a daemon, so that no group does it."""
+    owner = _owner(
+        tmp_path, f"(setsid bash -c '(echo $BASHPID > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 300) &' &); sleep 300"
+    )
+    _until((tmp_path / "pid").exists)
+    pid = int((tmp_path / "pid").read_text())
+    owner.send_signal(signal.SIGKILL)
+    owner.communicate()
+    _until(lambda: _gone(pid))
+
+
+def _owner(folder: Path, text: str) -> subprocess.Popen[str]:
+    """A process that runs a script of this text."""
+    script = folder / "script"
+    script.write_text(f"#!/bin/bash\n{text}\n")
     script.chmod(0o755)
     program = (
         "import pathlib, sys\nfrom pytest_mlcc.drivers.scripts.process import run\nfrom pytest_mlcc.lifecycle.ports import Deadline\n"
         "run([sys.argv[1]], cwd=pathlib.Path.cwd(), environment={'PATH': sys.argv[2]}, log=print, deadline=Deadline(60))"
     )
-    owner = subprocess.Popen([sys.executable, "-c", program, str(script), os.environ["PATH"]])
-    _until(lambda: (tmp_path / "pid").exists())
-    pid = int((tmp_path / "pid").read_text())
-    owner.send_signal(signal.SIGKILL)
-    owner.wait()
-    _until(lambda: _gone(pid))
+    words = [sys.executable, "-Wd", "-c", program, str(script), os.environ["PATH"]]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def _gone(pid: int) -> bool:

@@ -17,7 +17,7 @@ from pytest_mlcc.drivers.scripts.facts import with_reason
 from pytest_mlcc.drivers.scripts.names import LONGEST, Names
 from pytest_mlcc.drivers.scripts.process import Finished
 from pytest_mlcc.drivers.scripts.verdict import check
-from pytest_mlcc.errors import FailureClass, StageError, StageTimeout
+from pytest_mlcc.errors import FailureClass, StageError
 from pytest_mlcc.lifecycle.ports import RunInfo
 
 _ENTRIES = {entry.id: entry for entry in load(packaged_catalog()).entries}
@@ -161,8 +161,6 @@ def test_sagemakers_reason_ends_the_summary_and_may_tell_the_class() -> None:
     found = with_reason(StageError("./do/deploy exited with 4", failure_class=FailureClass.UNKNOWN, output="❌ failed"), said)
     assert found.output.endswith(said)
     assert (str(found), found.failure_class) == ("./do/deploy exited with 4", FailureClass.OOM)
-    late = StageTimeout("too late")
-    assert with_reason(late, said) is late
 
 
 def test_a_script_that_ended_well_is_no_error() -> None:
