@@ -215,14 +215,13 @@ def _images(options: argparse.Namespace) -> None:
     engine = _engine_images()
     rows += [row for row in engine.listed() if options.name in (None, row[0], f"{row[0]}:{row[1]}")] if engine else []
     if options.quiet:
-        _say("\n".join(dict.fromkeys(row[2] for row in rows)))
-        return
-    if options.format is not None:
-        for row in rows:
-            _say(_formatted(options.format, dict(zip(_FIELDS, row, strict=True))))
-        return
-    for row in [("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), *rows]:
-        _say("   ".join(row))
+        lines = list(dict.fromkeys(row[2] for row in rows))
+    elif options.format is not None:
+        lines = [_formatted(options.format, dict(zip(_FIELDS, row, strict=True))) for row in rows]
+    else:
+        lines = ["   ".join(row) for row in [("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), *rows]]
+    if lines:  # in one piece, as docker does: a reader such as `grep -q` ends at its first match, and pipefail counts what comes after
+        _say("\n".join(lines))
 
 
 def _inspect_options(command: argparse.ArgumentParser) -> None:

@@ -97,13 +97,13 @@ class EngineImages:
 
     def tags_of(self, repository: str) -> list[str]:
         """The full names of all images of a repository that are here."""
-        listed = self.engine.ask("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+        listed = self.engine.images("--format", "{{.Repository}}:{{.Tag}}")
         return sorted(name for name in listed if name.rpartition(":")[0] == repository)
 
     def listed(self) -> list[tuple[str, str, str, str, str]]:
         """Name, tag, short id, age and size, as ``docker images`` shows them: of images for ECR, and of those without a registry."""
         form = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-        rows = [line.split("\t") for line in self.engine.ask("images", "--format", form).splitlines()]
+        rows = [line.split("\t") for line in self.engine.images("--format", form)]
         names = [row[0].removeprefix("localhost/") for row in rows]  # so podman calls what was named without a registry
         return [(name, row[1], row[2], row[3], row[4]) for name, row in zip(names, rows, strict=True) if _is_builds(name)]
 

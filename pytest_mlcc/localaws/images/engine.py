@@ -10,9 +10,11 @@ import base64
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,6 +31,8 @@ __all__ = ["OWNER_LABEL", "Engine", "EngineError", "Found", "Kind", "find", "ins
 OWNER_LABEL = "pytest-mlcc.owner"
 
 _ASK_SECONDS = 30.0
+_PAUSE = 0.1
+_HALFWAY = re.compile(r"(?:image|layer) not known|retrieving parent of image|locating item named")
 _BUILDKIT_IS_DEFAULT = 23  # clients from this version on use it where it is installed; before, it was part of the client
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
@@ -82,6 +86,20 @@ class Engine:
             said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
             raise EngineError(f"{self.kind} {arguments[0]}: {said}")
         return done.stdout.decode(errors="replace").strip()
+
+    def images(self, *words: str) -> list[str]:
+        """What ``images`` lists, line by line. podman gives up where it meets one that another process writes or removes: asked again.
+
+        Raises EngineError.
+        """
+        give_up = time.monotonic() + _ASK_SECONDS
+        while True:
+            try:
+                return self.ask("images", *words).splitlines()
+            except EngineError as error:
+                if not _HALFWAY.search(str(error)) or time.monotonic() > give_up:
+                    raise
+            time.sleep(_PAUSE)
 
     def has(self, image: str) -> bool:
         """Whether the image is here."""

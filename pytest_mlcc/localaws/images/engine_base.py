@@ -38,6 +38,6 @@ def ensure_base(engine: Engine) -> str:
 def _remove_others(engine: Engine) -> None:
     """Stand-ins made of programs that this machine has no more; docker's may belong to another environment on it, and stay."""
     if engine.kind is Kind.PODMAN:
-        old = [name for name in engine.ask("images", "--format", "{{.Repository}}:{{.Tag}}").split() if name.startswith(_NAME)]
+        old = [name for name in engine.images("--format", "{{.Repository}}:{{.Tag}}") if name.startswith(_NAME)]
         if old:
             engine.ask("rmi", "--force", *old)

@@ -37,9 +37,9 @@ def build(engine: Engine, context: Path, dockerfile: Path, *, options: Sequence[
             file.with_name("Dockerfile.dockerignore").write_bytes(ignore.read_bytes())
         words = ["build", "--file", str(file), "--network", "host", "--label", f"{RUN_LABEL}=container", *engine.plain_http()]
         words += ["--format", "docker"] if engine.kind is Kind.PODMAN else []
-        done = subprocess.run(
-            engine.command(*words, *options, str(context)), env={**engine.environment, **login}, stdin=subprocess.DEVNULL, check=False
-        )
+        # The builder's own temporary folder: what a build that is killed leaves there goes with it
+        variables = {**engine.environment, **login, "TMPDIR": tempfile.gettempdir()}
+        done = subprocess.run(engine.command(*words, *options, str(context)), env=variables, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise EngineError(f"{engine.kind} build ended with exit code {done.returncode}")
 

@@ -30,11 +30,13 @@ def forget_images(engine: Engine, *, account: str) -> None:
     """
     mine = re.compile(rf"^(127\.0\.0\.1:\d+|{account}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?)/")
     only = ["--filter", f"label={RUN_LABEL}"] if engine.kind is Kind.DOCKER else []
-    rows = [line.split() for line in engine.ask("images", *only, "--format", "{{.ID}} {{.Repository}}").splitlines()]
+    rows = [line.split() for line in engine.images(*only, "--format", "{{.ID}} {{.Repository}}")]
     found = {identity for identity, repository, *_ in rows if mine.match(repository)}
     if found:
         engine.ask("rmi", "--force", *sorted(found), seconds=_SECONDS)
     if engine.kind is Kind.PODMAN:
+        if halfway := engine.ask("ps", "--all", "--external", "--quiet").split():  # of interrupted builds; they hold images and mounts
+            engine.ask("rm", "--force", *halfway, seconds=_SECONDS)
         engine.ask("image", "prune", "--force", seconds=_SECONDS)
 
 

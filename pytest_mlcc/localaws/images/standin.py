@@ -86,7 +86,7 @@ def unpacked(into: Path) -> UnpackedImage:
 
 def fingerprint() -> str:
     """A short name for what ``rootfs`` would write: it changes with this machine's Python and programs."""
-    facts = [sys.version, sys.base_prefix, Path(__file__).read_text(), *(str(shutil.which(name)) for name in _PROGRAMS)]
+    facts = [sys.version, sys.base_prefix, Path(__file__).read_text(), *(str(_program(name)) for name in _PROGRAMS)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
 
 
@@ -107,12 +107,18 @@ def rootfs(into: IO[bytes]) -> None:
         for copied in _COPIED:
             if Path(copied).is_file():
                 archive.copy(Path(copied), copied)
-        programs = {name: Path(found) for name in _PROGRAMS if (found := shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin"))}
+        programs = {name: found for name in _PROGRAMS if (found := _program(name))}
         for name, path in programs.items():
             archive.copy(path, f"usr/bin/{name}")
         python = list(_python(archive))
         for library in _libraries([*programs.values(), *python]):
             archive.copy(library, str(library))
+
+
+def _program(name: str) -> Path | None:
+    """Where the machine has it, whoever asks: a build's own PATH may have fronts before it, a ``sleep`` that is shorter for one."""
+    found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
+    return Path(found) if found else None
 
 
 class _Archive:

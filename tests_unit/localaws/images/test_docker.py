@@ -7,11 +7,12 @@ import json
 import subprocess
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pytest_mlcc.localaws.images import awscli
+from pytest_mlcc.localaws.images import awscli, docker
 from pytest_mlcc.localaws.images.commands import install_commands
 from pytest_mlcc.localaws.images.imagestore import ImageStore
 from pytest_mlcc.localaws.images.pull import pull
@@ -26,13 +27,13 @@ class Shell:
     def __init__(self, home: Path, local_aws: Any) -> None:
         self.home = home
         self.bin = install_commands(home / "bin")
-        self._env = {
+        self.env = {
             "PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(home), "AWS_ENDPOINT_URL": local_aws.endpoint_url,
             "AWS_REGION": local_aws.region, "AWS_ACCESS_KEY_ID": local_aws.account, "AWS_SECRET_ACCESS_KEY": "local",
         }  # fmt: skip
 
     def __call__(self, command: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["bash", "-c", command], cwd=self.home, env={**self._env, **env}, capture_output=True, text=True, check=False)
+        return subprocess.run(["bash", "-c", command], cwd=self.home, env={**self.env, **env}, capture_output=True, text=True, check=False)
 
     def ok(self, command: str) -> str:
         result = self(command)
@@ -157,6 +158,17 @@ def test_images_and_inspect_show_what_is_here(shell: Shell) -> None:
     assert document["Config"]["Cmd"] == ["/usr/bin/serve"]
     assert shell.ok("docker inspect -f '{{.Os}}/{{.Architecture}} {{json .Config.Env}}' app:1").startswith('linux/amd64 ["PATH=')
     assert shell("docker inspect -f '{{.Nothing}}' app:1").returncode == 1
+
+
+def test_images_are_listed_in_one_piece(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``do/clean`` asks with ``| grep -q``, which ends at the first match, and with pipefail: a broken pipe reads as "no images"."""
+    shell.ok("docker build . --tag app:1 --tag app:2 --tag app:3")
+    for name, value in shell.env.items():
+        monkeypatch.setenv(name, value)
+    written: list[str] = []
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(write=written.append, flush=lambda: None))
+    assert docker.main(["images", "--format", "{{.Repository}}:{{.Tag}}"]) == 0
+    assert written == ["app:1\napp:2\napp:3\n"]
 
 
 def test_the_front_makes_archives_that_tar_reads(shell: Shell, tmp_path: Path) -> None:

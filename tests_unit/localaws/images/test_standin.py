@@ -55,3 +55,12 @@ def test_the_root_file_system_is_whole(tmp_path: Path) -> None:
 def test_the_fingerprint_stays_the_same_on_one_machine() -> None:
     assert fingerprint() == fingerprint()
     assert len(fingerprint()) == 12
+
+
+def test_every_build_of_this_machine_has_the_same_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one of its own each, a build made a hundred megabytes anew, and took the base away from the one beside it."""
+    before = fingerprint()
+    (tmp_path / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "sleep").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert fingerprint() == before
