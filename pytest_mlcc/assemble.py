@@ -18,7 +18,8 @@ from pytest_mlcc.catalog.entry import Entry
 from pytest_mlcc.cleanup.cleaner import AwsCleaner
 from pytest_mlcc.cleanup.guardian import Guardian, salvage_command
 from pytest_mlcc.cleanup.ledger import FileLedger
-from pytest_mlcc.errors import ConfigurationError, LocalAwsError, MlccError, Problem
+from pytest_mlcc.drivers.per_entry import PerEntry
+from pytest_mlcc.errors import ConfigurationError, LocalAwsError, MlccError, Problem, StageError
 from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.lifecycle.ports import Cleaner, Driver, Ledger
 from pytest_mlcc.localaws.holders import Holder
@@ -83,15 +84,15 @@ def rehearsal_told(settings: Settings, project: Path) -> str:
     return wanted
 
 
-def driver(plan: Blueprint, aws: Aws | None = None, *, hf_token: str | None = None) -> Native | Scripts:
-    """Who carries stages out. Without ``aws`` it can only tell its steps, as for a dry run.
+def driver(plan: Blueprint, name: str, aws: Aws | None = None, *, hf_token: str | None = None) -> Native | Scripts:
+    """Who carries stages out, by name. Without ``aws`` it can only tell its steps, as for a dry run.
 
     A licence is accepted only by the user's word; the twins of the local AWS have none.
     """
     settings = plan.settings
     local = settings.target == LOCAL
     aws = aws or _unasked(plan)
-    if settings.driver == "scripts":
+    if name == "scripts":
         return _scripts(plan, aws)
     from pytest_mlcc.drivers.native.driver import Native
     from pytest_mlcc.drivers.native.work import Options
@@ -101,9 +102,8 @@ def driver(plan: Blueprint, aws: Aws | None = None, *, hf_token: str | None = No
 
 
 def check_tools(plan: Blueprint) -> None:
-    """Return where the driver finds every tool that it calls. Raises ConfigurationError with all that are missing, and what gets each."""
-    if plan.settings.driver == "scripts":
-        _scripts(plan, _unasked(plan)).ready()
+    """Return where the scripts find every tool. Raises ConfigurationError with all that are missing, and what gets each."""
+    _scripts(plan, _unasked(plan)).ready()
 
 
 def _unasked(plan: Blueprint) -> Aws:
@@ -135,7 +135,7 @@ def site(plan: Blueprint) -> AwsSite:
 def summary_of(plan: Blueprint, planned: Sequence[Planned], seconds: float) -> Summary:
     """The one model of a run that every report shows."""
     options = plan.settings.given(but=("entry", "stage", "target", "driver"))  # a re-run names the entry, and the run knows the last two
-    return summarize(plan.run, planned, seconds=seconds, options=options)
+    return summarize(plan.run, planned, seconds=seconds, options=options, run_of=plan.run_of)
 
 
 def _remember_owner(run_dir: Path, pid: int) -> None:
@@ -166,18 +166,35 @@ class AwsSite:
         self._aws = aws
         self._guardian: Guardian | None = None
         self._watched: set[str] = set()
+        self._carriers: dict[str, Driver] = {}
         self._warnings: list[str] = []
         self._unsent: list[str] = []
 
     @cached_property
     def driver(self) -> Driver:
-        """Who carries stages out; its heavy imports begin in the background at once, while a build keeps this process waiting."""
-        carrier = driver(self._plan, self._aws, hf_token=self._hf_token)
+        """Who carries stages out: for each entry the driver that it has."""
+        return PerEntry(lambda entry: self._carrier(self._plan.driver_of(entry)))
+
+    def _carrier(self, name: str) -> Driver:
+        """A driver; its heavy imports begin in the background at once, while a build keeps this process waiting."""
+        if name not in self._carriers:
+            self._carriers[name] = self._made(name)
+        return self._carriers[name]
+
+    def _made(self, name: str) -> Driver:
+        carrier = driver(self._plan, name, self._aws, hf_token=self._hf_token if name == "native" else None)
         # requests hides a warning of urllib3 with a filter, and pytest resets all filters between two items: where warnings are
         # errors, a thread that imports it meanwhile fails now and then. Here no item can end.
         importlib.import_module("requests")
         threading.Thread(target=_warm_up, args=(carrier,), name="mlcc-warm-up", daemon=True).start()
         return carrier
+
+    @cached_property
+    def secrets(self) -> Sequence[str]:
+        """The token for gated models: a script that fetches it may print it. What these credentials may not read, no script prints."""
+        with suppress(StageError):
+            return [token for token in [self._hf_token] if token]
+        return ()
 
     @cached_property
     def cleaner(self) -> Cleaner:
@@ -221,7 +238,7 @@ class AwsSite:
         cost = cost_of(self._plan.run, planned)
         record = Record.of(
             planned.entry,
-            self._plan.run,
+            self._plan.run_of(planned.entry),
             planned.stages,
             planned.outcomes,
             cost=cost.known,
@@ -278,7 +295,7 @@ class AwsSite:
 
     @cached_property
     def _redactor(self) -> Redactor:
-        return Redactor([*secrets_in(os.environ), *filter(None, [self._hf_token])])
+        return Redactor([*secrets_in(os.environ), *self.secrets])
 
     @cached_property
     def _table(self) -> Table | None:

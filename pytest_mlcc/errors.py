@@ -13,9 +13,10 @@ MlccError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 __all__ = [
     "CatalogError",
@@ -84,13 +85,15 @@ class StageError(MlccError):
     """A stage did not reach its goal.
 
     ``failure_class`` is None where the raiser can't tell; the lifecycle then classifies the text.
-    ``output`` is what the failed program wrote last (stderr, a log tail), if there was one.
+    ``output`` is what the failed program wrote last (stderr, a log tail), if there was one. ``facts`` are what the stage had
+    learned by then (JSON values).
     """
 
     def __init__(self, message: str, *, failure_class: FailureClass | None = None, output: str = "") -> None:
         super().__init__(message)
         self.failure_class = failure_class
         self.output = output
+        self.facts: Mapping[str, Any] = {}
 
 
 class StageTimeout(StageError):

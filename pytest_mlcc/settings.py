@@ -1,15 +1,14 @@
 """Every option once: its flag, ini key, environment variable, default and help; and where each value came from.
 
-Order of precedence: command line, environment, ini file, default. ``--mlcc-catalog``, ``mlcc_catalog`` and
-``MLCC_CATALOG`` are three doors to the same value.
+Order of precedence: command line, environment, ini file, default; a catalog entry's own driver stands before the ini file.
+``--mlcc-catalog``, ``mlcc_catalog`` and ``MLCC_CATALOG`` are three doors to the same value.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +16,7 @@ from typing import Any
 
 from pytest_mlcc.errors import ConfigurationError, Problem
 
-__all__ = ["DRIVERS", "OPTIONS", "Option", "Settings", "Source", "read"]
+__all__ = ["DRIVERS", "OPTIONS", "DriverName", "Option", "Settings", "Source", "read"]
 
 
 class Source(StrEnum):
@@ -27,6 +26,13 @@ class Source(StrEnum):
     ENVIRONMENT = "environment"
     INI = "ini"
     DEFAULT = "default"
+
+
+class DriverName(StrEnum):
+    """Who can carry a stage out."""
+
+    NATIVE = "native"
+    SCRIPTS = "scripts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Option:
         return [f"{self.flag}={one}" for one in values]
 
 
-DRIVERS: Mapping[str, str] = MappingProxyType({"local": "native", "aws": "scripts"})
+DRIVERS: Mapping[str, str] = MappingProxyType({"local": DriverName.NATIVE, "aws": DriverName.SCRIPTS})
 """The driver that each target has where nobody chose one: on AWS, what users of the generated projects run."""
 
 OPTIONS: tuple[Option, ...] = (
@@ -79,8 +85,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "driver",
         "Who carries a stage out: 'native' (boto3 and the sagemaker SDK) or 'scripts' (a generated project's own do/* scripts). "
-        "Default: native on the local AWS, scripts on AWS.",
-        choices=("native", "scripts"),
+        'Default: what the entry\'s own "driver" says, else native on the local AWS, scripts on AWS.',
+        choices=tuple(DriverName),
     ),
     Option("entry", "Run exactly this catalog entry (may be given again); unlike -k, never a substring.", "list", metavar="ID"),
     Option("stage", "Run exactly this stage (may be given again) and the stages it needs.", "list", metavar="STAGE"),
@@ -184,6 +190,11 @@ class Settings:
         chosen = [option for option in OPTIONS if self.sources[option.name] is Source.FLAG and option.name not in but]
         return [word for option in chosen for word in option.words(getattr(self, option.name))]
 
+    def driver_for(self, wish: str | None) -> str:
+        """The driver of an entry whose catalog wishes for one: a command line or an environment overrules it, an ini file does not."""
+        told = self.sources["driver"] in (Source.FLAG, Source.ENVIRONMENT)
+        return str(self.driver if told or wish is None else wish)
+
     def shown(self, name: str) -> str:
         """A value with its source, for the report header: ``local (default)``, ``native (default for local)``."""
         depends = f" for {self.target}" if name == "driver" and self.sources[name] is Source.DEFAULT else ""
@@ -245,8 +256,14 @@ def _is_known(name: str) -> bool:
 
 
 def _unknown(name: str) -> Problem:
-    near = get_close_matches(name, [option.environment for option in OPTIONS], n=1)
-    return Problem(f"environment variable {name}", "is not an option of pytest-mlcc", f"did you mean {near[0]}?" if near else "unset it")
+    near = _near(name, [option.environment for option in OPTIONS])
+    return Problem(f"environment variable {name}", "is not an option of pytest-mlcc", f"did you mean {near}?" if near else "unset it")
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # the catalog imports this module, and most sessions make no mistake
+
+    return next(iter(get_close_matches(name, known, n=1)), "")
 
 
 def _pick(option: Option, flag: Any, variable: str | None, ini: Any) -> tuple[Any, Source]:
@@ -301,6 +318,6 @@ def _positive(raw: Any) -> float:
 
 def _chosen(option: Option, text: str) -> str:
     if option.choices and text not in option.choices:
-        near = get_close_matches(text, option.choices, n=1)
-        raise ValueError(f"{text!r} is not one of {', '.join(option.choices)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        near = _near(text, option.choices)
+        raise ValueError(f"{text!r} is not one of {', '.join(option.choices)}" + (f"; did you mean {near!r}?" if near else ""))
     return text

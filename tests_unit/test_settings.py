@@ -89,3 +89,21 @@ def test_delays_and_faults_are_refused_where_the_target_is_aws() -> None:
         for place in ("--mlcc-latency", "MLCC_TIME_SCALE", "mlcc_faults")
     ]
     assert settings(flags={"target": "aws", "latency": "instant"}).target == "aws"
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "ini", "driver"),
+    [
+        ({}, {}, {}, "scripts"),
+        ({}, {}, {"mlcc_driver": "native"}, "scripts"),
+        ({"driver": "native"}, {}, {}, "native"),
+        ({}, {"MLCC_DRIVER": "native"}, {}, "native"),
+    ],
+    ids=["default", "ini", "flag", "environment"],
+)
+def test_an_entrys_own_driver_stands_between_the_command_line_and_the_ini_file(
+    flags: dict[str, str], environment: dict[str, str], ini: dict[str, str], driver: str
+) -> None:
+    found = settings(flags=flags, ini=ini, **environment)
+    assert found.driver_for("scripts") == driver
+    assert found.driver_for(None) == "native"

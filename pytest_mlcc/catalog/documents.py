@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from pytest_mlcc.catalog.entry import Technique, Tier, Track, TrainingType
+from pytest_mlcc.settings import DriverName
 
 __all__ = [
     "CatalogDocument",
@@ -67,6 +68,9 @@ class EntryDocument(_Document):
     timeout: int = Field(ge=60, description="Seconds that one step may take.")
     tune_timeout: int = Field(  # type: ignore[assignment]  # pydantic's way to say "may be absent, may not be null"
         default=None, ge=60, description="Seconds that a tune step may take.", json_schema_extra=_optional
+    )
+    driver: DriverName = Field(  # type: ignore[assignment]  # as above
+        default=None, strict=False, description="Who does the stages, unless a run is told otherwise.", json_schema_extra=_optional
     )
     tune_config: TuneConfigDocument = Field(  # type: ignore[assignment]  # as above
         default=None, description="Wanted by tune steps, and only by them.", json_schema_extra=_optional

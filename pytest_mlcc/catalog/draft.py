@@ -10,6 +10,7 @@ from typing import Any
 from pytest_mlcc.catalog.args import Args, Flags, flag_problems, split_flags
 from pytest_mlcc.catalog.entry import TUNE_PREFIX, Entry, Instance, Technique, Tier, Track, TrainingType, TuneConfig, TuneModel
 from pytest_mlcc.catalog.shape import Location
+from pytest_mlcc.settings import DriverName
 
 __all__ = ["Draft", "drafts"]
 
@@ -36,6 +37,7 @@ class Draft:
     adapter_steps: tuple[str, ...]
     timeout: int | None
     tune_timeout: int | None
+    driver: str | None
     tune: dict[str, Any] | None
     tune_is_absent: bool
 
@@ -63,6 +65,7 @@ class Draft:
             tune=_tune_config(self.tune) if self.tune else None,
             model=model,
             instance=instance,
+            driver=DriverName(self.driver) if self.driver else None,
         )
 
 
@@ -101,6 +104,7 @@ def _draft(index: int, item: dict[str, Any], bad: Sequence[Location]) -> Draft:
         adapter_steps=tuple(step for step in steps if step in _ADAPTER_STEPS),
         timeout=sound.get("timeout"),
         tune_timeout=sound.get("tuneTimeout"),
+        driver=sound.get("driver"),
         tune=tune,
         tune_is_absent="tuneConfig" not in item,
     )

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from pytest_mlcc.catalog.args import Args
 from pytest_mlcc.catalog.config_id import config_id
+from pytest_mlcc.settings import DriverName
 
 __all__ = [
     "CLEAN_TIMEOUT",
@@ -169,7 +170,8 @@ class Entry:
     """One model, server, instance, region and target, and the steps that it is taken through.
 
     ``lifecycle`` is the list as the catalog has it, ``steps`` what is really run. ``timeout`` and ``tune_timeout`` are seconds.
-    ``model`` and ``instance`` are the companions' facts; None where the catalog knows none.
+    ``model`` and ``instance`` are the companions' facts; None where the catalog knows none. ``driver`` is the one that the
+    catalog wants for this entry; None leaves it to the settings.
     """
 
     id: str
@@ -182,6 +184,7 @@ class Entry:
     tune: TuneConfig | None = None
     model: TuneModel | None = None
     instance: Instance | None = None
+    driver: DriverName | None = None
 
     @property
     def steps(self) -> tuple[str, ...]:

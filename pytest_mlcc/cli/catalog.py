@@ -41,6 +41,7 @@ def catalog() -> None:
       mlcc catalog list --tier nightly
       mlcc catalog list --json | jq -r '.[].id'
       mlcc catalog schema > catalog.schema.json
+      cp "$(mlcc catalog path)" models.json     to begin with, the packaged models
     """
 
 
@@ -103,6 +104,19 @@ def schema_command(kind: str) -> None:
     from pytest_mlcc.catalog.documents import json_schema
 
     click.echo(json.dumps(json_schema(kind), indent=2))
+
+
+@catalog.command("path")
+@_FILE
+def path_command(file: Path | None) -> None:
+    """Print where the catalog is that these commands read.
+
+    \b
+    Examples:
+      mlcc catalog path
+      cp "$(mlcc catalog path)" models.json
+    """
+    click.echo(file or default_catalog())
 
 
 def _checked(file: Path | None) -> CheckResult:
@@ -232,6 +246,7 @@ def _as_row(entry: Entry) -> dict[str, Any]:
         "region": entry.args.region,
         "configId": entry.config_id,
         "gated": entry.accept_eula,
+        "driver": entry.driver,
         "usdPerHour": price.usd_per_hour if price else None,
         "priceAsOf": price.as_of.isoformat() if price else None,
     }

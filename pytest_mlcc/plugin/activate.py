@@ -34,6 +34,9 @@ _MARKS = (
 )
 
 
+_REMEDY = "--mlcc-catalog FILE, or mlcc_catalog in pytest.ini; `mlcc catalog path` names the packaged one"
+
+
 def activate(config: pytest.Config) -> None:
     """Read the settings and register the marks; with a catalog, load it and plug in selection, records and progress."""
     for mark in _MARKS:
@@ -49,6 +52,8 @@ def activate(config: pytest.Config) -> None:
     settings = config.stash[keys.SETTINGS] = settings_of(config)
     if settings.catalog is not None:
         _plug_in(config, settings)
+    elif given := settings.given():
+        raise pytest.UsageError(f"mlcc: {given[0]}: there is no catalog here, so nothing is taken through a lifecycle ({_REMEDY})")
 
 
 def _plug_in(config: pytest.Config, settings: Settings) -> None:
@@ -103,7 +108,7 @@ def _check_session(config: pytest.Config, blueprint: Blueprint) -> None:
 
 def _check_tools(config: pytest.Config, blueprint: Blueprint) -> None:
     """Scripts call many commands; none may turn out to be missing when something was created. A team's own site has its own needs."""
-    if blueprint.settings.driver != "scripts" or config.hook.pytest_mlcc_make_site.get_hookimpls():
+    if not blueprint.surely_uses("scripts") or config.hook.pytest_mlcc_make_site.get_hookimpls():
         return
     from pytest_mlcc.assemble import check_tools
 

@@ -45,7 +45,7 @@ class DryRun:
     def _show(self, reporter: Any, entry: Entry, stages: list[str]) -> None:
         from pytest_mlcc.assemble import driver
 
-        carrier = driver(self._blueprint)
+        carrier = driver(self._blueprint, self._blueprint.driver_of(entry))
         reporter.write_sep("-", f"{entry.id} ({entry.tier}, {entry.args.model_name}, {entry.args.instance_type}, {entry.args.region})")
         for stage in stages:
             reporter.write_line(f"{stage} (at most {entry.stage_timeout(stage):g} s)", bold=True)

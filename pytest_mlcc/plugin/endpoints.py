@@ -57,9 +57,20 @@ class Endpoint:
         if stage == CLEAN:
             self.clean()
             return {}
-        facts = self._site().driver.run(stage, self._context())
-        self.progress.facts[stage] = {**self.progress.facts.get(stage, {}), **facts}
+        facts = self._carry_out(stage)
+        self._learn(stage, facts)
         return facts
+
+    def _carry_out(self, stage: str) -> Mapping[str, Any]:
+        """Let the driver do a stage; what it had learned before a failure is not lost."""
+        try:
+            return self._site().driver.run(stage, self._context())
+        except StageError as error:
+            self._learn(stage, error.facts)
+            raise
+
+    def _learn(self, stage: str, facts: Mapping[str, Any]) -> None:
+        self.progress.facts[stage] = {**self.progress.facts.get(stage, {}), **facts}
 
     def ask(self, prompt: str, *, adapter: bool = False, max_tokens: int = 64) -> Answer:
         """One question to the model, or to its adapter, under greedy decoding."""
@@ -67,7 +78,7 @@ class Endpoint:
 
     def note(self, **facts: Any) -> None:
         """Put figures of a team's own stage (JSON values) into the record."""
-        self.progress.facts[self._stage] = {**self.progress.facts.get(self._stage, {}), **facts}
+        self._learn(self._stage, facts)
 
     def log(self, line: str) -> None:
         """Write a line to the stage's log, without secrets; ``--mlcc-verbose`` shows it live."""
@@ -83,7 +94,7 @@ class Endpoint:
             self.log("nothing was created, nothing to clean")
             return
         try:
-            self.note(**self._site().driver.run(CLEAN, self._context()))
+            self._learn(CLEAN, self._carry_out(CLEAN))
         finally:  # what a driver's own clean could not do is the cleaner's
             left, said = self._sweep()
         if left:
@@ -182,6 +193,7 @@ class Endpoints:
         """What stands behind this process's endpoints; made when first asked for."""
         if self._site is None:
             self._site = self._make_site(self.blueprint)
+            self.redact.learn(self._site.secrets)
         return self._site
 
     def open(self, entry: Entry) -> Endpoint:

@@ -21,6 +21,11 @@ class Site(Protocol):
         ...
 
     @property
+    def secrets(self) -> Sequence[str]:
+        """Values that must not be written down anywhere, beyond those of the environment, where every process finds them itself."""
+        ...
+
+    @property
     def cleaner(self) -> Cleaner:
         """Who deletes what a ledger names."""
         ...

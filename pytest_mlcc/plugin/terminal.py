@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 import pytest
 
+from pytest_mlcc.catalog.entry import Entry
 from pytest_mlcc.lifecycle.blueprint import Blueprint
 from pytest_mlcc.lifecycle.outcome import Result
 from pytest_mlcc.lifecycle.policy import PASS, first_failure, status
@@ -31,8 +32,9 @@ def header(config: pytest.Config) -> Sequence[str]:
         return []
     settings, catalog = config.stash[keys.SETTINGS], config.stash[keys.CATALOG]
     path = os.path.relpath(settings.catalog or "", config.rootpath)
+    own = [entry for entry in catalog.entries if settings.driver_for(entry.driver) != settings.driver]
     lines = [
-        f"mlcc: target {settings.shown('target')}, driver {settings.shown('driver')}, run {config.stash[keys.RUN].run_id}",
+        f"mlcc: target {settings.shown('target')}, driver {settings.shown('driver')}{_but(own)}, run {config.stash[keys.RUN].run_id}",
         f"mlcc: catalog {path} ({settings.sources['catalog']}): {catalog.summary}",
     ]
     if catalog.packaged:
@@ -44,7 +46,11 @@ def header(config: pytest.Config) -> Sequence[str]:
         lines.append(f"mlcc: no AWS account is touched; images are real, their entry points run {how}")
     else:
         lines.append(f"mlcc: this run creates resources in your AWS account that cost money; role {settings.shown('role')}")
-    if settings.driver == "scripts" and settings.target == "local" and not settings.dry_run:
+    if (
+        settings.target == "local"
+        and not settings.dry_run
+        and (settings.driver == "scripts" or any(one.driver == "scripts" for one in own))
+    ):
         from pytest_mlcc.drivers.scripts.waits import told
 
         lines.append(f"mlcc: {told()}; scripts and files of the generated projects stay as they are")
@@ -56,6 +62,12 @@ def header(config: pytest.Config) -> Sequence[str]:
     if workers and dist not in ("no", "load"):
         lines.append(f"mlcc: --dist {dist} is replaced by our own scheduler: an entry never splits over workers")
     return lines
+
+
+def _but(own: Sequence[Entry]) -> str:
+    """Which entries have another driver than the rest, by the catalog's word."""
+    named = ", ".join(f"{entry.driver} for {entry.id}" for entry in own) if len(own) <= 3 else f"another for {len(own)} entries"
+    return f" but {named} (catalog)" if own else ""
 
 
 class Screen:

@@ -18,7 +18,7 @@ def test_every_kind_of_file_has_a_schema_with_the_files_own_keys(kind: str) -> N
 def test_the_schema_of_an_entry_names_its_rules() -> None:
     entry = json_schema("catalog")["$defs"]["EntryDocument"]
     assert set(entry["required"]) == {"id", "tier", "track", "args", "lifecycle", "timeout"}
-    assert set(entry["properties"]) - set(entry["required"]) == {"tuneTimeout", "tuneConfig"}
+    assert set(entry["properties"]) - set(entry["required"]) == {"tuneTimeout", "tuneConfig", "driver"}
     assert entry["properties"]["timeout"]["minimum"] == 60
     assert "default" not in entry["properties"]["tuneTimeout"]
     assert entry["then"] == {"required": ["tuneConfig"]}

@@ -154,6 +154,7 @@ def test_the_list_as_json_has_what_a_script_needs() -> None:
         "region": "us-west-2",
         "configId": "94dd91353c8b20ca",
         "gated": False,
+        "driver": None,
         "usdPerHour": 1.21,
         "priceAsOf": "2026-11-20",
     }
@@ -177,3 +178,8 @@ def test_the_installed_command_works_without_colours_in_a_pipe(broken: Path) -> 
     assert done.returncode == 1
     assert "\x1b[" not in done.stdout
     assert '"nightley" is not allowed here' in done.stdout
+
+
+def test_the_packaged_catalog_can_be_copied() -> None:
+    assert Path(mlcc("path").stdout.strip()).is_file()
+    assert mlcc("path", "mine.json").stdout == "mine.json\n"

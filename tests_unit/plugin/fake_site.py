@@ -120,6 +120,8 @@ class FakeCleaner:
 
 
 class FakeSite:
+    secrets = ("swordfish-2000",)
+
     def __init__(self, blueprint):
         self._blueprint = blueprint
         self.driver = FakeDriver(blueprint.project)

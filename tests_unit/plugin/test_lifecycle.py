@@ -179,6 +179,25 @@ def test_a_secret_in_an_error_reaches_no_report(project) -> None:
     assert all("a1B2a1B2" not in text for text in places)
 
 
+def test_a_secret_that_only_the_site_knows_reaches_no_log_and_no_report(project) -> None:
+    """The token behind --mlcc-hf-token-secret, printed by a script, whatever it looks like."""
+    project.faults(rt_b={"test": "fail:the token is swordfish-2000"})
+    result = project.run("-m", "nightly", "--junitxml=junit.xml", "--mlcc-verbose")
+    places = [result.stdout.str(), (project.path / "junit.xml").read_text()]
+    places += [path.read_text() for path in (project.path / ".mlcc").rglob("*.*") if path.is_file()]
+    assert "the token is [redacted]" in places[0]
+    assert [text for text in places if "swordfish" in text] == []
+
+
+def test_the_header_names_the_entries_that_have_a_driver_of_their_own(make_project, entry) -> None:
+    project = make_project(entry("rt-a", lifecycle=SHORT, driver="scripts"), entry("rt-b", 2, lifecycle=SHORT))
+    run = project.run("--mlcc-stage=generate")
+    run.stdout.fnmatch_lines(["mlcc: target local (default), driver native (default for local) but scripts for rt-a (catalog), run *"])
+    run.stdout.fnmatch_lines(["mlcc: waits are shortened by the environment*"])
+    run = project.run("--mlcc-stage=generate", "--mlcc-driver=native")
+    run.stdout.fnmatch_lines(["mlcc: target local (default), driver native (command line), run *"])
+
+
 OWN = """
 import pytest
 

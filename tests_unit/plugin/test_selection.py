@@ -123,3 +123,12 @@ def test_what_only_collects_plans_nothing(project, option) -> None:
 
 def test_strict_markers_pass(project) -> None:
     assert project.run("--strict-markers", "-m", "ci and not gated", "--collect-only").ret == 0
+
+
+def test_an_option_without_a_catalog_is_told_why_nothing_happens(pytester) -> None:
+    """In a fresh folder, as in a wrong one: "collected 0 items" tells nobody."""
+    pytester.makepyfile("def test_one(): pass")
+    run = pytester.runpytest_subprocess("--mlcc-entry", "rt-qwen3-06b")
+    assert run.ret == pytest.ExitCode.USAGE_ERROR
+    run.stderr.fnmatch_lines(["*mlcc: --mlcc-entry=rt-qwen3-06b: there is no catalog here*mlcc_catalog in pytest.ini*"])
+    assert pytester.runpytest_subprocess().ret == 0
