@@ -9,9 +9,12 @@ from typing import Any
 
 from pytest_mlcc.errors import FailureClass
 
-__all__ = ["SUMMARY_CHARACTERS", "Outcome", "Result"]
+__all__ = ["LEFT_BY_SCRIPTS", "SUMMARY_CHARACTERS", "Outcome", "Result"]
 
 SUMMARY_CHARACTERS = 500
+
+LEFT_BY_SCRIPTS = "left_by_the_scripts"
+"""The fact of ``clean`` that names what a project's own clean left alive, each as ``kind name``."""
 
 
 class Result(StrEnum):
@@ -41,6 +44,11 @@ class Outcome:
     reason: str = ""
     log: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def left_by_scripts(self) -> tuple[str, ...]:
+        """What a project's own clean left alive, each as ``kind name``; empty for a driver that has no scripts."""
+        return tuple(map(str, self.facts.get(LEFT_BY_SCRIPTS, ())))
 
     def to_data(self) -> dict[str, Any]:
         """JSON values, for a journal or a report that crosses processes."""

@@ -58,7 +58,9 @@ def _result(row: Row) -> dict[str, Any]:
         "cost": row.cost.known,
         "costComplete": row.cost.complete,
         "errorMessage": row.error or None,
+        "driver": row.driver,
         "rerun": row.rerun,
+        "leftByTheScripts": list(row.left_by_scripts),
         "stages": [_stage(stage) for stage in row.stages],
     }
 

@@ -34,6 +34,7 @@ def properties(
         ("failureClass", outcome.failure_class if outcome else None),
         ("cost", cost.known if cost else None),
         ("costComplete", str(cost.complete).lower() if cost else None),
+        ("leftByTheScripts", "; ".join(outcome.left_by_scripts) or None if outcome else None),
         ("runId", run.run_id),
         ("rehearsal", run.rehearsal or None),
     ]

@@ -8,7 +8,7 @@ import re
 from pytest_mlcc.lifecycle.outcome import Outcome, Result
 from pytest_mlcc.reporting.cost import Cost
 from pytest_mlcc.reporting.summary import Row, StageRow, Summary
-from pytest_mlcc.reporting.words import duration, printable, totals
+from pytest_mlcc.reporting.words import counted, duration, printable, totals
 from pytest_mlcc.results.record import timestamp
 from pytest_mlcc.results.status import KnownStatus
 
@@ -21,7 +21,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$&])|(?<=[a-z])(:)(?=//)")
 
 def render(summary: Summary) -> str:
     """The whole page, with a line end at the end."""
-    parts = [_heading(summary), _facts(summary), *_tables(summary), *_failures(summary), _times(summary)]
+    parts = [_heading(summary), _facts(summary), *_tables(summary), *_failures(summary), *_leaks(summary), _times(summary)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -104,6 +104,18 @@ def _failure(row: Row) -> str:
     skipped = [f"Not run: {', '.join(escape(name) for name in row.not_run)}"] if row.not_run else []
     again = f"Test it again:\n\n{fenced(row.rerun).replace('```text', '```sh', 1)}"
     return "\n\n".join([head, *errors, *skipped, again, "</details>"])
+
+
+def _leaks(summary: Summary) -> list[str]:
+    """What the generated projects' own clean left alive: their maintainers' leaks, by name."""
+    return ["### Left by the scripts", *(_leak(row) for row in summary.leaking)] if summary.leaking else []
+
+
+def _leak(row: Row) -> str:
+    head = f"<b>{html.escape(_one_line(row.entry))}</b> {html.escape(_one_line(counted(row.left_by_scripts)))}"
+    names = "\n".join(map(_one_line, row.left_by_scripts))
+    log = f"Log: {code(row.clean_log)}" if row.clean_log else ""
+    return "\n\n".join(part for part in (f"<details>\n<summary>{head}</summary>", fenced(names), log, "</details>") if part)
 
 
 def _error(outcome: Outcome) -> str:

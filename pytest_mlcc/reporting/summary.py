@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_mlcc.catalog.entry import Entry
@@ -11,7 +11,7 @@ from pytest_mlcc.errors import FailureClass
 from pytest_mlcc.lifecycle import policy
 from pytest_mlcc.lifecycle.outcome import Outcome, Result
 from pytest_mlcc.lifecycle.ports import RunInfo
-from pytest_mlcc.lifecycle.stage import Stage
+from pytest_mlcc.lifecycle.stage import CLEAN, Stage
 from pytest_mlcc.reporting.cost import Cost, of_entry, total
 from pytest_mlcc.results.status import KnownStatus, is_failure
 from pytest_mlcc.settings import DRIVERS
@@ -57,6 +57,7 @@ class Row:
     cost: Cost
     stages: tuple[StageRow, ...]
     rerun: str
+    driver: str
 
     @property
     def failed(self) -> bool:
@@ -77,6 +78,16 @@ class Row:
     def error(self) -> str:
         """The error of the first failed stage."""
         return self.failures[0].error if self.failures else ""
+
+    @property
+    def left_by_scripts(self) -> tuple[str, ...]:
+        """What the generated project's own clean left alive, each as ``kind name``."""
+        return tuple(name for stage in self.stages if stage.outcome for name in stage.outcome.left_by_scripts)
+
+    @property
+    def clean_log(self) -> str:
+        """Where the log of ``clean`` is; empty where it wrote none."""
+        return next((stage.outcome.log for stage in self.stages if stage.name == CLEAN and stage.outcome), "")
 
     @property
     def not_run(self) -> tuple[str, ...]:
@@ -129,6 +140,11 @@ class Summary:
         return tuple(row for row in self.rows if row.failed)
 
     @property
+    def leaking(self) -> tuple[Row, ...]:
+        """The entries whose generated project did not clean up after itself."""
+        return tuple(row for row in self.rows if row.left_by_scripts)
+
+    @property
     def tiers(self) -> tuple[str, ...]:
         """The tiers that occur, in the order in which they do."""
         return tuple(dict.fromkeys(row.tier for row in self.rows))
@@ -150,14 +166,16 @@ def summarize(
     seconds: float,
     tune_usd: float | None = None,
     options: Sequence[str] = (),
+    run_of: Callable[[Entry], RunInfo] | None = None,
 ) -> Summary:
     """The summary of a run that took ``seconds`` so far.
 
     ``tune_usd`` is the price of one tuning job, None where unknown. ``options`` are further words of the command line
-    that a re-run needs, such as ``--mlcc-catalog=mine.json``.
+    that a re-run needs, such as ``--mlcc-catalog=mine.json``. ``run_of`` is the run as an entry knows it, where drivers differ.
     """
-    rows = tuple(_row(run, one, tune_usd=tune_usd, options=options) for one in planned)
-    return Summary(run.run_id, run.target, run.driver, run.started, seconds, rows, run.rehearsal)
+    rows = tuple(_row(run_of(one.entry) if run_of else run, one, tune_usd=tune_usd, options=options) for one in planned)
+    drivers = " and ".join(dict.fromkeys(row.driver for row in rows)) or run.driver
+    return Summary(run.run_id, run.target, drivers, run.started, seconds, rows, run.rehearsal)
 
 
 def cost_of(run: RunInfo, planned: Planned, *, tune_usd: float | None = None) -> Cost:
@@ -181,14 +199,15 @@ def _row(run: RunInfo, planned: Planned, *, tune_usd: float | None, options: Seq
         seconds=sum(outcome.seconds for outcome in outcomes.values()),
         cost=cost_of(run, planned, tune_usd=tune_usd),
         stages=tuple(StageRow(stage.name, outcomes.get(stage.name)) for stage in planned.stages),
-        rerun=_rerun(run, entry.id, options),
+        rerun=_rerun(run, entry, options),
+        driver=run.driver,
     )
 
 
-def _rerun(run: RunInfo, entry: str, options: Sequence[str]) -> str:
-    words = ["pytest", "--mlcc-entry", entry]
+def _rerun(run: RunInfo, entry: Entry, options: Sequence[str]) -> str:
+    words = ["pytest", "--mlcc-entry", entry.id]
     words += ["--mlcc-target", run.target] if run.target != LOCAL else []
-    words += ["--mlcc-driver", run.driver] if run.driver != DRIVERS.get(run.target) else []
+    words += ["--mlcc-driver", run.driver] if run.driver != (entry.driver or DRIVERS.get(run.target)) else []
     return shlex.join([*words, *options])
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pytest_mlcc.lifecycle.outcome import Outcome, Result
 from pytest_mlcc.reporting.summary import Row, StageRow, Summary
-from pytest_mlcc.reporting.words import duration, printable, totals
+from pytest_mlcc.reporting.words import counted, duration, printable, totals
 from pytest_mlcc.results.status import KnownStatus
 
 __all__ = ["render", "title"]
@@ -88,6 +88,10 @@ def render(summary: Summary, *, width: int, color: bool, unicode: bool = True) -
     for row in summary.failures:
         console.print()
         for line in _failure(row, width, glyphs):
+            console.print(line)
+    if summary.leaking:
+        console.print()
+        for line in _leaks(summary, width):
             console.print(line)
     console.print()
     console.print(_totals(summary))
@@ -232,11 +236,20 @@ def _failure(row: Row, width: int, glyphs: _Glyphs) -> list[Text]:
     return lines
 
 
+def _leaks(summary: Summary, width: int) -> list[Text]:
+    """What maintainers of the scripts want to know, a line per entry; the names are in the log of clean."""
+    lines = [Text("left by the scripts after their own clean:", style="yellow")]
+    for row in summary.leaking:
+        lines += _wrapped(f"  {printable(row.entry)}  {printable(counted(row.left_by_scripts))}", width, indent="    ")
+    logs = [row.clean_log.replace(f"/{row.entry}/", "/<entry>/") for row in summary.leaking if row.clean_log]
+    return [*lines, *(Text(f"  names in {printable(log)}") for log in dict.fromkeys(logs))]
+
+
 def _error(outcome: Outcome, width: int, *, named: bool) -> list[Text]:
-    """The end of the error, where its cause stands; wrapped, because a cut line hides the very word that counts."""
+    """How the error begins, which is what failed, and its end, where its cause stands. Wrapped: a cut line hides the word that counts."""
     said = printable(outcome.error).strip() or "no error text"
     wrapped = [part for line in said.expandtabs(4).split("\n") for part in _fold(line, width - 4)]
-    shown = wrapped[-_ERROR_LINES:]
+    shown = wrapped if len(wrapped) <= _ERROR_LINES else [wrapped[0], *wrapped[1 - _ERROR_LINES :]]
     head = [Text(f"  {outcome.stage} ({duration(outcome.seconds)}):", style="dim")] if named else []
     return [*head, *(Text(f"    {line}", style="red" if index == 0 else "") for index, line in enumerate(shown))]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 from pytest_mlcc.reporting.cost import Cost
 from pytest_mlcc.reporting.summary import Summary
 from pytest_mlcc.results.status import KnownStatus
 
-__all__ = ["duration", "printable", "totals"]
+__all__ = ["counted", "duration", "printable", "totals"]
 
 _MINUTE, _HOUR = 60, 3600
 
@@ -29,6 +31,16 @@ def duration(seconds: float) -> str:
     if whole < _HOUR:
         return f"{whole // _MINUTE}m{whole % _MINUTE:02}s"
     return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02}m"
+
+
+def counted(names: Sequence[str]) -> str:
+    """How many there are of each kind, of names that begin with their kind.
+
+    >>> counted(["s3-prefix s3://b/x/", "iam-role r", "s3-prefix s3://b/y/"])
+    '3: 2 s3-prefix, 1 iam-role'
+    """
+    kinds = Counter(name.partition(" ")[0] for name in names)
+    return f"{len(names)}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
 def printable(text: str) -> str:

@@ -98,10 +98,16 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._known: set[str] = set()
+        self._exact: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """From now on these are secrets, too."""
         real = (secret for secret in secrets if len(secret) >= _SHORTEST_SECRET and secret not in MASK)
-        forms = {form for secret in real for form in _forms(secret)}
-        longest_first = sorted(forms, key=len, reverse=True)
-        self._exact = re.compile("|".join(map(re.escape, longest_first))) if forms else None
+        self._known |= {form for secret in real for form in _forms(secret)}
+        longest_first = sorted(self._known, key=len, reverse=True)
+        self._exact = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def __call__(self, text: str) -> str:
         """``text`` without its secrets."""

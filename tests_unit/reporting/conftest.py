@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,14 @@ def entry(name: str = "rt-qwen3-4b", *, tier: str = "ci", price: float | None = 
 
 def run(target: str = "local", driver: str = "native") -> RunInfo:
     return RunInfo("20261120T110203-4f2a", target, driver, "dana", STARTED + 43_200, STARTED)
+
+
+def leaky(one: Entry, *left: str) -> Planned:
+    """An entry of which every stage passed, and whose scripts left something."""
+    found = planned(one)
+    log = f".mlcc/runs/r/logs/{one.id}/clean.log"
+    clean = replace(found.outcomes["clean"], log=log, facts={"left_by_the_scripts": list(left)})
+    return replace(found, outcomes={**found.outcomes, "clean": clean})
 
 
 def planned(
@@ -66,7 +75,7 @@ def make() -> Any:
         pass
 
     Makers.entry, Makers.run, Makers.planned, Makers.summary = map(staticmethod, (entry, run, planned, summary))
-    Makers.mixed = staticmethod(mixed)
+    Makers.mixed, Makers.leaky = staticmethod(mixed), staticmethod(leaky)
     return Makers
 
 

@@ -75,3 +75,9 @@ def test_every_parser_takes_it(make: Any) -> None:
 
     report = json.loads(render(make.summary(one)), parse_constant=refuse)
     assert next(stage for stage in report["results"][0]["stages"] if stage["name"] == "tune-sft")["facts"] == {"losses": ["nan", 1.5]}
+
+
+def test_what_the_scripts_left_and_who_did_the_stages_stand_beside_each_entry(make: Any) -> None:
+    found = document(make.summary(make.leaky(make.entry(), "iam-role r"), make.planned(make.entry("rt-b"))))
+    assert [one["leftByTheScripts"] for one in found["results"]] == [["iam-role r"], []]
+    assert [one["driver"] for one in found["results"]] == ["native", "native"]

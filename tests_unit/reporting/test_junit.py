@@ -44,3 +44,8 @@ def test_no_value_makes_the_xml_unreadable(make: Any) -> None:
     for name, value in properties(make.entry(), "a\x00b\x1b[31m\uffff", None, make.run()):
         element.set(name, value)
     assert ET.fromstring(ET.tostring(element)).get("stage") == "ab"
+
+
+def test_a_ci_can_count_what_the_scripts_left(make: Any) -> None:
+    clean = make.leaky(make.entry(), "iam-role r", "s3-prefix s3://b/x/").outcomes["clean"]
+    assert dict(properties(make.entry(), "clean", clean, make.run()))["leftByTheScripts"] == "iam-role r; s3-prefix s3://b/x/"

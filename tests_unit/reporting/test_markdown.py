@@ -101,3 +101,11 @@ def test_no_text_breaks_a_fence(text: str) -> None:
 def test_each_tier_has_its_table_and_one_tier_needs_no_heading(make: Any) -> None:
     assert "### nightly" in render(make.mixed())
     assert "### ci" not in render(make.mixed().of_tier("ci"))
+
+
+def test_what_the_scripts_left_is_listed_by_name(make: Any) -> None:
+    page = render(make.summary(make.leaky(make.entry(), "iam-role r", "s3-prefix s3://b/`x`/")))
+    assert "### Left by the scripts" in page
+    assert "<summary><b>rt-qwen3-4b</b> 2: 1 iam-role, 1 s3-prefix</summary>" in page
+    assert "```text\niam-role r\ns3-prefix s3://b/`x`/\n```" in page
+    assert "Left by the scripts" not in render(make.mixed())

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_mlcc.reporting.cost import Cost
-from pytest_mlcc.reporting.summary import _merged
+from pytest_mlcc.reporting.summary import _merged, summarize
+from pytest_mlcc.settings import DriverName
 
 
 def test_each_kind_of_end_has_its_status(make: Any) -> None:
@@ -34,8 +36,6 @@ def test_a_failed_entry_tells_all_its_failures_and_what_did_not_run(make: Any) -
     ],
 )
 def test_the_rerun_line_can_be_pasted(make: Any, target: str, driver: str, options: tuple[str, ...], line: str) -> None:
-    from pytest_mlcc.reporting.summary import summarize
-
     summary = summarize(make.run(target, driver), [make.planned(make.entry())], seconds=1, options=options)
     assert summary.rows[0].rerun == line
 
@@ -76,3 +76,15 @@ def test_a_run_of_nothing_is_no_division_by_zero(make: Any) -> None:
 )
 def test_stage_columns_agree_with_every_lifecycle(orders: list[list[str]], merged: tuple[str, ...]) -> None:
     assert _merged(orders) == merged
+
+
+def test_entries_of_one_run_may_have_different_drivers(make: Any) -> None:
+    """A re-run needs no word for a driver that the catalog names, and one for a driver that overruled it."""
+    own, other = replace(make.entry(), driver=DriverName.SCRIPTS), make.entry("rt-b")
+    by_catalog = summarize(
+        make.run(), [make.planned(own), make.planned(other)], seconds=1, run_of=lambda e: make.run(driver=e.driver or "native")
+    )
+    assert (by_catalog.driver, [row.driver for row in by_catalog.rows]) == ("scripts and native", ["scripts", "native"])
+    assert by_catalog.rows[0].rerun == "pytest --mlcc-entry rt-qwen3-4b"
+    overruled = summarize(make.run(), [make.planned(own)], seconds=1)
+    assert overruled.rows[0].rerun == "pytest --mlcc-entry rt-qwen3-4b --mlcc-driver native"

@@ -133,3 +133,26 @@ def test_a_run_of_nothing_still_says_so(make: Any) -> None:
 
 def test_the_title_names_run_target_and_driver(make: Any) -> None:
     assert title(make.mixed()) == "mlcc run 20261120T110203-4f2a (local, native driver)"
+
+
+LEFT = ("s3-prefix s3://b/x/", "model-package-group x-models", "s3-prefix s3://b/y/")
+
+
+def test_what_the_scripts_left_is_a_line_per_entry_with_counts_and_the_log_that_names_it(make: Any) -> None:
+    leaky = [make.leaky(make.entry(), *LEFT), make.leaky(make.entry("rt-c"), "iam-role r")]
+    lines = text(make.summary(*leaky, make.planned(make.entry("rt-b")))).split("\n")
+    at = lines.index("left by the scripts after their own clean:")
+    assert lines[at + 1 : at + 5] == [
+        "  rt-qwen3-4b  3: 2 s3-prefix, 1 model-package-group",
+        "  rt-c  1: 1 iam-role",
+        "  names in .mlcc/runs/r/logs/<entry>/clean.log",
+        "",
+    ]
+    assert "left by the scripts" not in text(make.mixed())
+
+
+def test_a_long_error_shows_what_failed_and_how_it_ended(make: Any) -> None:
+    error = "\n".join(["./do/build exited with 5", *(f"line {number}" for number in range(40))])
+    shown = text(make.summary(make.planned(make.entry(), fail={"build": error})))
+    assert "./do/build exited with 5\n    line 31" in shown
+    assert shown.rstrip().count("line ") == 9

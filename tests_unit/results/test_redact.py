@@ -177,3 +177,9 @@ def test_a_long_log_is_redacted_in_reasonable_time() -> None:
     for text in nasty:
         redact(text)
     assert time.process_time() - begin < 5
+
+
+def test_a_secret_that_is_learned_later_is_one_from_then_on() -> None:
+    redactor = Redactor(["swordfish-1000"])
+    redactor.learn(["gateway/token 1", "short"])
+    assert redactor("swordfish-1000, gateway/token 1, gateway%2Ftoken%201, short") == f"{MASK}, {MASK}, {MASK}, short"
