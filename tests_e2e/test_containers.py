@@ -22,6 +22,7 @@ import pytest
 from pytest_mlcc.localaws import launch
 from pytest_mlcc.localaws.context import ServerContext
 from pytest_mlcc.localaws.images.engine import Engine, Kind, find
+from pytest_mlcc.localaws.images.engine_base import ensure_base
 from pytest_mlcc.localaws.images.engine_clean import forget_images, leave
 from pytest_mlcc.localaws.images.engine_files import run_directory
 from pytest_mlcc.localaws.images.reference import registry_password
@@ -377,6 +378,30 @@ def test_nothing_of_a_server_is_left_when_it_has_ended(make_project: Any, engine
     leave(own, account="123456789012")
     assert not run_directory(own.directory).exists()
     assert engine.directory != own.directory
+
+
+def test_a_build_that_was_cut_short_leaves_no_mount_and_no_layer(
+    make_project: Any, engine: Engine, tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    """Ctrl-C in the middle of do/build: a hundred megabytes a step, and a folder that can't be removed."""
+    own = find(launch.local_dir(make_project().path) / "containers").engine
+    assert own is not None
+    if own.kind is not Kind.PODMAN:
+        pytest.skip("docker builds in its service, which cleans up after itself")
+    base = ensure_base(own)
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nRUN touch /one\nRUN sleep 300\n")
+    build = subprocess.Popen(own.command("build", "--network", "host", str(tmp_path)), env=dict(own.environment), stdout=subprocess.PIPE)
+    assert build.stdout is not None
+    until(lambda: b"sleep 300" in build.stdout.readline(), "the second step")
+    for one in [*psutil.Process(build.pid).children(recursive=True), psutil.Process(build.pid)]:
+        one.kill()
+    build.communicate()
+    assert own.ask("ps", "--all", "--external", "--quiet")
+    leave(own, account="123456789012")
+    assert own.ask("ps", "--all", "--external", "--quiet") == ""
+    assert [line for line in own.images("--all", "--format", "{{.Repository}}:{{.Tag}}") if line != base] == []
+    leave(own, account="123456789012")  # asking made the engine's directory in /tmp anew
+    assert _left(own) == []
 
 
 def test_a_whole_lifecycle_goes_through_containers(make_project: Any, entry: Callable[..., dict[str, Any]], engine: Engine) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,13 @@ def sums(folder):
 def test_before(endpoint):
     folder = Path(endpoint.facts["generate"]["project"])
     {plant}
-    Path("before.json").write_text(json.dumps(sums(folder)))
+    Path(f"before-{endpoint.entry.id}.json").write_text(json.dumps(sums(folder)))
 """
 LAST_LOOK = """
 
 @pytest.mark.stage(after="test-adapter")
 def test_after(endpoint):
-    Path("after.json").write_text(json.dumps(sums(Path(endpoint.facts["generate"]["project"]))))
+    Path(f"after-{endpoint.entry.id}.json").write_text(json.dumps(sums(Path(endpoint.facts["generate"]["project"]))))
 """
 NO_TOOL = r"""
     text = (folder / "Dockerfile").read_text()
@@ -103,18 +104,26 @@ def left_by(cloud: Any) -> list[str]:
     return [*cloud.alive(), *projects, *roles]
 
 
-def test_a_model_passes_all_stages_by_its_projects_own_unchanged_scripts(make: Any, entry: Any) -> None:
-    project = make(entry("rt-one"), more=LAST_LOOK)
-    run = project.run("--mlcc-driver", "scripts")
+def test_models_pass_all_stages_side_by_side_by_their_projects_own_unchanged_scripts(make: Any, entry: Any) -> None:
+    beside = entry("rt-two", instance="ml.g5.2xlarge", lifecycle=["validate", "build", "push", "deploy", "test", "clean"])
+    project = make(entry("rt-one"), beside, more=LAST_LOOK)
+    run = project.run("-n", "2", "--mlcc-driver", "scripts")
     assert run.code == 0, str(run)
     with project.cloud() as cloud:
-        assert cloud.record(project.config_id("rt-one"))["testStatus"] == "pass"
+        records = [cloud.record(project.config_id(name)) for name in ("rt-one", "rt-two")]
         assert left_by(cloud) == []
+    assert [one["testStatus"] for one in records] == ["pass", "pass"]
+    assert {one["buildStrategy"] for one in records} == {"docker-in-docker"}
+    assert re.fullmatch(r"rt-one-[a-z0-9-]+", records[0]["projectName"])
     assert "mlcc: waits are shortened by the environment" in run.output
-    assert "generated files that others than the scripts changed: none" in project.log(run.run_id, "clean.log")
+    assert "generated files that others than the scripts changed: none" in project.log(run.run_id, "rt-one/clean.log")
     for stage, line in (("build", "$ ./do/build"), ("push", "$ ./do/push"), ("test-adapter", "$ ./do/test --adapter tuned-sft")):
-        assert line in project.log(run.run_id, f"{stage}.log")
-    first, last = (json.loads((project.path / f"{name}.json").read_text()) for name in ("before", "after"))
+        assert line in project.log(run.run_id, f"rt-one/{stage}.log")
+    assert "Validation passed" in project.log(run.run_id, "rt-two/validate.log")
+    # Of one 1.6.0 it is known what its clean leaves, and maintainers of others are to see theirs
+    told = run.output.partition("\nleft by the scripts after their own clean:\n")[2]
+    assert re.search(r"^  rt-one +\d+: .*1 model-package-group", told, re.MULTILINE)
+    first, last = (json.loads((project.path / f"{name}-rt-one.json").read_text()) for name in ("before", "after"))
     changed = {name for name in {*first, *last} if first.get(name) != last.get(name)}
     assert "do/config" in changed
     assert [name for name in sorted(changed) if not WRITTEN.fullmatch(name)] == []
@@ -142,6 +151,38 @@ def test_a_bug_of_the_generated_project_names_its_stage_and_shows_its_words(
     assert project.leftovers() == []
 
 
+PRINTS_THE_TOKEN = """
+    (folder / "do" / "build").write_text(
+        "#!/bin/bash\\nset -x\\necho got $(aws secretsmanager get-secret-value --secret-id mlcc/hf-token --query SecretString)\\nexit 1\\n"
+    )
+"""
+
+
+def test_a_token_that_a_script_prints_is_in_no_log_and_no_report(make: Any, entry: Any) -> None:
+    """Whatever it looks like: it is known by the name of its secret."""
+    project, token = make(entry("rt-two", lifecycle=["build", "clean"]), plant=PRINTS_THE_TOKEN), "of-a-gateway-1234"
+    with project.cloud() as cloud:
+        cloud.client("secretsmanager").create_secret(Name="mlcc/hf-token", SecretString=token)
+    run = project.run("--mlcc-driver", "scripts", "--mlcc-verbose", "--mlcc-save-local=saved", "--junitxml=junit.xml")
+    assert run.code == 1, run
+    assert "echo got '\"[redacted]\"'" in run.output
+    assert token not in run.output
+    files = [path for folder in ("saved", ".mlcc/runs") for path in (project.path / folder).rglob("*") if path.is_file()]
+    files.append(project.path / "junit.xml")
+    assert [path for path in files if token in path.read_text(errors="replace")] == []
+
+
+def test_who_may_read_no_secrets_can_run_all_the_same(make: Any, entry: Any) -> None:
+    """The role that a harness gives to builds may not; only models behind a licence need the token."""
+    project = make(entry("rt-two", lifecycle=["build", "clean"]), plant="pass")
+    operations = ("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue")
+    rules = [{"operation": operation, "fault": "access-denied"} for operation in operations]
+    (project.path / "denied.yaml").write_text(json.dumps({"rules": rules}))
+    run = project.run("--mlcc-driver", "scripts", "--mlcc-stage=generate", "--mlcc-faults=denied.yaml")
+    assert run.code == 0, run
+    assert "there is no secret mlcc/hf-token in us-west-2 that these credentials may see" in project.log(run.run_id, "generate.log")
+
+
 def expected(entry: dict[str, Any], project: str, *, target: str, strategy: str) -> list[str]:
     """The command lines of an entry, stage by stage, as the documents have them."""
     tune = entry["tuneConfig"]
@@ -151,7 +192,7 @@ def expected(entry: dict[str, Any], project: str, *, target: str, strategy: str)
     return [
         f"ml-container-creator {project} --skip-prompts {offline}--project-dir WORKSPACE/project --force {entry['args']}",
         "./do/build" if on_docker else "./do/submit",
-        "./do/push" if on_docker else "none",
+        "./do/push" if on_docker else "",
         "./do/deploy",
         "./do/test",
         f"./do/tune --technique {tune['technique']} --dataset {tune['dataset']} --training-type {tune['trainingType']}{accepts}",
@@ -175,7 +216,8 @@ def test_a_dry_run_of_all_entries_prints_the_exact_commands(make_project: Any, t
     assert len(GOLDEN) == 22
     for entry in GOLDEN:
         part = run.output.partition(f" {entry['id']} (")[2].partition("\ncost: ")[0]
-        lines = [line.strip().partition("  ")[0] for line in part.splitlines() if line.startswith("    ")]
+        # What a shell would make of each line, notes and all
+        lines = [shlex.join(shlex.split(line, comments=True)) for line in part.splitlines() if line.startswith("    ")]
         name = lines[0].split()[1]
         assert re.fullmatch(r"[a-z0-9-]{1,34}", name)
         assert lines == expected(entry, name, target=target, strategy=strategy)
@@ -187,3 +229,17 @@ def test_a_missing_tool_is_told_before_anything_begins(make_project: Any, entry:
     assert run.code == pytest.ExitCode.USAGE_ERROR
     assert "mlcc: ml-container-creator: is missing; it writes the project (mlcc setup mcc)" in run.output
     assert project.run_ids == set()
+
+
+def test_an_entry_may_have_a_driver_of_its_own(make_project: Any, entry: Any) -> None:
+    """The others go on where its tools are missing; of it, nothing is created."""
+    project = make_project(entry("rt-one", driver="scripts"), entry("rt-two", instance="ml.g5.2xlarge"))
+    run = project.run("--mlcc-stage=generate", "-p", "no:randomly")
+    assert run.code == 1, run
+    with project.cloud() as cloud:
+        failed = cloud.record(project.config_id("rt-one"))
+    assert (failed["testStatus"], failed["driver"]) == ("fail-generate", "scripts")
+    assert "ml-container-creator: is missing; it writes the project (mlcc setup mcc)" in failed["errorMessage"]
+    assert re.search(r"^rt-two +incomplete +2/9 stages", run.output, re.MULTILINE)
+    assert project.run("--mlcc-entry=rt-one").code == pytest.ExitCode.USAGE_ERROR
+    assert "codebuild:StartBuild" in project.run("--mlcc-entry=rt-one", "--mlcc-driver=native", "--mlcc-dry-run").output

@@ -31,6 +31,37 @@ def _transform_remove(aws: Aws, region: str, name: str) -> None:
     aws.client("sagemaker", region).stop_transform_job(TransformJobName=name)
 
 
+def _benchmark_state(aws: Aws, region: str, name: str) -> str:
+    status = str(aws.client("sagemaker", region).describe_ai_benchmark_job(AIBenchmarkJobName=name)["AIBenchmarkJobStatus"])
+    return status if status in ("InProgress", "Stopping") else _GONE
+
+
+def _benchmark_remove(aws: Aws, region: str, name: str) -> None:
+    aws.client("sagemaker", region).stop_ai_benchmark_job(AIBenchmarkJobName=name)
+
+
+def _workload_state(aws: Aws, region: str, name: str) -> str:
+    aws.client("sagemaker", region).describe_ai_workload_config(AIWorkloadConfigName=name)
+    return "exists"
+
+
+def _workload_remove(aws: Aws, region: str, name: str) -> None:
+    aws.client("sagemaker", region).delete_ai_workload_config(AIWorkloadConfigName=name)
+
+
+def _topic_arn(aws: Aws, region: str, name: str) -> str:
+    return f"arn:aws:sns:{region}:{aws.account()}:{name}"
+
+
+def _topic_state(aws: Aws, region: str, name: str) -> str:
+    aws.client("sns", region).get_topic_attributes(TopicArn=_topic_arn(aws, region, name))
+    return "exists"
+
+
+def _topic_remove(aws: Aws, region: str, name: str) -> None:
+    aws.client("sns", region).delete_topic(TopicArn=_topic_arn(aws, region, name))
+
+
 def _build_project_state(aws: Aws, region: str, name: str) -> str:
     return "exists" if aws.client("codebuild", region).batch_get_projects(names=[name])["projects"] else _GONE
 
@@ -79,7 +110,11 @@ def _shared_tag_remove(aws: Aws, region: str, name: str) -> None:
 _Pair = tuple[Callable[[Aws, str, str], str], Callable[[Aws, str, str], None]]
 
 JOBS: Mapping[str, _Pair] = MappingProxyType(
-    {"processing-job": (_processing_state, _processing_remove), "transform-job": (_transform_state, _transform_remove)}
+    {
+        "processing-job": (_processing_state, _processing_remove),
+        "transform-job": (_transform_state, _transform_remove),
+        "ai-benchmark-job": (_benchmark_state, _benchmark_remove),
+    }
 )
 """What runs and would write more: state and removal by kind."""
 
@@ -88,6 +123,8 @@ DATA: Mapping[str, _Pair] = MappingProxyType(
         "shared-tag": (_shared_tag_state, _shared_tag_remove),  # named <repository>:<tag>@<digest>
         "codebuild-project": (_build_project_state, _build_project_remove),
         "iam-role": (_role_state, _role_remove),
+        "ai-workload-config": (_workload_state, _workload_remove),
+        "sns-topic": (_topic_state, _topic_remove),
     }
 )
 """What only lies there."""

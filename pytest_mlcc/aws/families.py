@@ -123,6 +123,12 @@ def _roles(aws: Aws, region: str, beginning: str) -> Iterator[str]:
     return (role["RoleName"] for page in pages for role in page["Roles"] if role["RoleName"].startswith(beginning))
 
 
+def _topics(aws: Aws, region: str, beginning: str) -> Iterator[str]:
+    pages = aws.client("sns", region).get_paginator("list_topics").paginate()
+    names = (str(topic["TopicArn"]).rpartition(":")[2] for page in pages for topic in page["Topics"])
+    return (name for name in names if name.startswith(beginning))
+
+
 def _folders(aws: Aws, region: str, beginning: str) -> Iterator[str]:
     bucket, _, prefix = beginning.removeprefix("s3://").partition("/")
     pages: Any = aws.client("s3", region).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
@@ -131,6 +137,8 @@ def _folders(aws: Aws, region: str, beginning: str) -> Iterator[str]:
 
 _LISTERS: Mapping[str, Lister] = MappingProxyType(
     {
+        "ai-benchmark-job": _named("sagemaker", "list_ai_benchmark_jobs", "AIBenchmarkJobs", "AIBenchmarkJobName"),
+        "ai-workload-config": _named("sagemaker", "list_ai_workload_configs", "AIWorkloadConfigs", "AIWorkloadConfigName"),
         "codebuild-build": _builds,
         "codebuild-project": _build_projects,
         "endpoint": _named("sagemaker", "list_endpoints", "Endpoints", "EndpointName"),
@@ -142,6 +150,7 @@ _LISTERS: Mapping[str, Lister] = MappingProxyType(
         "model-package-group": _named("sagemaker", "list_model_package_groups", "ModelPackageGroupSummaryList", "ModelPackageGroupName"),
         "processing-job": _named("sagemaker", "list_processing_jobs", "ProcessingJobSummaries", "ProcessingJobName"),
         "s3-prefix": _folders,  # named s3://<bucket>/<beginning>*: the folders whose names begin so
+        "sns-topic": _topics,
         "training-job": _named("sagemaker", "list_training_jobs", "TrainingJobSummaries", "TrainingJobName"),
         "transform-job": _named("sagemaker", "list_transform_jobs", "TransformJobSummaries", "TransformJobName"),
     }

@@ -14,7 +14,8 @@ from pytest_mlcc.drivers.scripts.tools import Found, State, as_json, survey
 
 __all__ = ["doctor"]
 
-_WIDTH = 160
+_WIDTH = 1000
+"""Of the table: paths are long, and one that was cut short is of no use. A terminal folds what it has no room for."""
 
 
 @click.command()

@@ -33,6 +33,12 @@ class Command:
         return shlex.join(self.words)
 
     @property
+    def shown(self) -> str:
+        """Which script, in a message: ``./do/adapter add`` for its ``add NAME --from-tune sft``."""
+        first, *rest = self.words
+        return " ".join([first, *(word for word in rest[:1] if first.startswith("./") and not word.startswith("-"))])
+
+    @property
     def script(self) -> str:
         """The script's name: ``deploy`` for ``./do/deploy``."""
         return self.words[0].removeprefix("./do/")

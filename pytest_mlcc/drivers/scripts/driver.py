@@ -11,15 +11,18 @@ from typing import Any
 from pytest_mlcc.aws.errors import attempt, translated
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.catalog.entry import Entry
-from pytest_mlcc.drivers.scripts import commands, facts, images, private_tmp, state, tools, verdict, waits
+from pytest_mlcc.drivers.scripts import commands, facts, images, private_tmp, schemas, state, tools, verdict, waits
 from pytest_mlcc.drivers.scripts.commands import Command, Plan
+from pytest_mlcc.drivers.scripts.environment import of_track
 from pytest_mlcc.drivers.scripts.home import found_profile, make_home, profile_of
 from pytest_mlcc.drivers.scripts.install import Generator
 from pytest_mlcc.drivers.scripts.names import Names
 from pytest_mlcc.drivers.scripts.options import ScriptOptions
+from pytest_mlcc.drivers.scripts.process import Finished
 from pytest_mlcc.drivers.scripts.scene import Scene
 from pytest_mlcc.drivers.scripts.traces import alive, traces
 from pytest_mlcc.errors import FailureClass, StageError, StageTimeout
+from pytest_mlcc.lifecycle.outcome import LEFT_BY_SCRIPTS
 from pytest_mlcc.lifecycle.ports import Answer, Context, RunInfo, Step
 
 __all__ = ["Scripts"]
@@ -44,9 +47,9 @@ class Scripts:
         self._options = options
         self._profiles: dict[str, Mapping[str, Any]] = {}
 
-    def ready(self) -> None:
-        """Return where every tool is there. Raises ConfigurationError with all that are missing, and what gets each."""
-        tools.check(self._options.project, engine=self._options.needs_engine(local=self._aws.endpoint_url is not None))
+    def ready(self, steps: Sequence[str] = ()) -> None:
+        """Return where every tool that these steps need is there. Raises ConfigurationError with all that are not, and what gets each."""
+        tools.check(self._options.project, engine=self._options.needs_engine(local=self._aws.endpoint_url is not None), steps=steps)
 
     def warm_up(self) -> None:
         """Nothing is slow to load: the scripts are processes of their own."""
@@ -72,12 +75,13 @@ class Scripts:
         return ask.chat(work, ask.user(prompt), component=component, max_tokens=max_tokens)
 
     def steps(self, stage: str, entry: Entry, run: RunInfo) -> Sequence[Step]:
-        """The exact command lines of a stage; calls nothing."""
+        """The exact command lines of a stage, with notes that a shell takes for comments; calls nothing."""
         plan = self._plan(entry, run)
         if stage == "generate":
-            return (Step(commands.generate(plan, "WORKSPACE/project").line),)
+            line = commands.generate(plan, "WORKSPACE/project").line
+            return (Step(line, "# WORKSPACE: a folder of the entry's own; the commands below run in WORKSPACE/project"),)
         found = commands.commands(stage, plan)
-        return [Step(one.line, one.note) for one in found] or [Step("none", "do/submit has pushed the image already")]
+        return [Step(one.line, f"# {one.note}" if one.note else "") for one in found] or [Step("# do/submit has pushed the image already")]
 
     def _plan(self, entry: Entry, run: RunInfo) -> Plan:
         accepts = entry.accept_eula and self._accept_eula(entry)
@@ -90,31 +94,34 @@ class Scripts:
             plan=self._plan(context.entry, context.run),
             options=self._options,
             generator=Generator(self._options.project),
-            profile=self._profile(context.entry.args.region),
+            profile=self._profile(context.entry.args.region, context.log),
         )
 
-    def _profile(self, region: str) -> Mapping[str, Any]:
+    def _profile(self, region: str, log: Callable[[str], None]) -> Mapping[str, Any]:
         """What the scripts read as bootstrap's work; the user's own on AWS, where there is one."""
         if region not in self._profiles:
             account, role = self._aws.account(), self._options.role
             own = found_profile(Path.home()) if self._aws.endpoint_url is None else None
             arn = role if role is None or role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}"
-            token = self._token_arn(region)
+            token = self._token_arn(region, log)
             self._profiles[region] = profile_of(account=account, region=region, role_arn=arn, token_arn=token, own=own)
         return self._profiles[region]
 
-    def _token_arn(self, region: str) -> str | None:
+    def _token_arn(self, region: str, log: Callable[[str], None]) -> str | None:
         """Where the token for gated models lies; its value is for the scripts to fetch."""
         name = self._options.hf_token_secret
         if not name:
             return None
         with translated(f"look for the secret {name}"):
-            client = self._aws.client("secretsmanager", region)
-            found = attempt(client.describe_secret, refusals=("ResourceNotFoundException",), SecretId=name)
-        return str(found["ARN"]) if found else None
+            describe = self._aws.client("secretsmanager", region).describe_secret
+            found = attempt(describe, refusals=("ResourceNotFoundException", "AccessDeniedException"), SecretId=name)
+        if found is None:
+            log(f"there is no secret {name} in {region} that these credentials may see: scripts get no token for gated models")
+            return None
+        return str(found["ARN"])
 
     def _generate(self, scene: Scene) -> Mapping[str, Any]:
-        self.ready()
+        self.ready(scene.context.entry.steps)
         shutil.rmtree(scene.folder, ignore_errors=True)
         scene.prepare()
         make_home(scene.place.home, scene.profile, credentials=None if scene.is_local else Path.home() / ".aws")
@@ -127,7 +134,9 @@ class Scripts:
         scene.checksums.write_text(json.dumps(dict(sums)), encoding="utf-8")
         return {
             "project": str(scene.folder),
-            "project_name": scene.names.project,
+            "projectName": scene.names.project,
+            "baseImage": state.defaults(scene.config).get("BASE_IMAGE"),
+            "buildStrategy": str(self._options.strategy),
             "model": scene.context.entry.args.model_name,
             "generator": scene.generator.version or "of this machine",
             "files": len(sums),
@@ -137,19 +146,29 @@ class Scripts:
         scene.require_project()
         for resource in traces(stage, scene.names, scene.profile, self._options.strategy):
             scene.context.ledger.intend(resource)
-        if stage == "deploy" and state.put_export(scene.config, "ENDPOINT_NAME", scene.names.placeholder):
-            scene.log(f"do/config: ENDPOINT_NAME={scene.names.placeholder}, so that do/deploy asks nobody")
-        for command in commands.commands(stage, scene.plan):
-            self._run_one(command, scene, stage)
-        return facts.learned(stage, scene)
+        self._prepare(stage, scene)
+        finished = [self._run_one(command, scene, stage) for command in commands.commands(stage, scene.plan)]
+        try:
+            return facts.learned(stage, scene)
+        except StageError as error:
+            error.output = error.output or "\n".join(line for one in finished for line in one.stdout[-10:])
+            raise
 
-    def _run_one(self, command: Command, scene: Scene, stage: str) -> None:
+    def _prepare(self, stage: str, scene: Scene) -> None:
+        """What a script needs beside its variables."""
+        if stage == "deploy":
+            for name, value in {"ENDPOINT_NAME": scene.names.placeholder, **of_track(scene.names, scene.profile)}.items():
+                if state.put_export(scene.config, name, value):
+                    scene.log(f"do/config: {name}={value}, so that do/deploy asks nobody")
+        if stage == "validate":
+            scene.log(f"do/validate reads {schemas.provide(scene.place.home, Path.home())}")
+
+    def _run_one(self, command: Command, scene: Scene, stage: str) -> Finished:
         try:
             if command.script in private_tmp.FIXED_NAMES and not private_tmp.possible():
                 with private_tmp.alone(command.script, scene.context.deadline, scene.log):
-                    scene.script(command)
-            else:
-                scene.script(command)
+                    return scene.script(command)
+            return scene.script(command)
         except StageTimeout:
             raise
         except StageError as error:
@@ -165,19 +184,21 @@ class Scripts:
             return {}
         failed = self._run_clean(scene)
         left = [f"{one.kind} {one.name}" for one in alive(self._aws, scene.context.ledger.open())]
-        left += [f"local image {name}" for name in images.remove_left(scene)]
+        left += [f"local-image {name}" for name in images.remove_left(scene)]
         for line in left:
             scene.log(f"left by the scripts: {line}")
-        changed = self._changed(scene)
+        found = {LEFT_BY_SCRIPTS: left, "files_changed_by_others": self._changed(scene)}
         if failed is not None:
+            failed.facts = found
             raise failed
         scene.forget()
-        return {"left_by_the_scripts": left, "files_changed_by_others": changed}
+        return found
 
     def _run_clean(self, scene: Scene) -> StageError | None:
         """Run the project's own clean; what went wrong, which must not keep anybody from looking what is left."""
         (command,) = commands.commands("clean", scene.plan)
         try:
+            scene.keep_benchmarks()
             scene.log(f"$ {command.line}  # {command.note}")
             finished = scene.process(command)
             if finished.status == _REFUSED and any(_UNDEPLOYED in line for line in finished.stdout):

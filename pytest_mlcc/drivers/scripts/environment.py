@@ -7,13 +7,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pytest_mlcc.aws.pin import SITE as PIN
 from pytest_mlcc.aws.pin import pinned_environment
 from pytest_mlcc.drivers.scripts import waits
+from pytest_mlcc.drivers.scripts.names import Names
 from pytest_mlcc.drivers.scripts.options import SLEEP_SCALE
 
-__all__ = ["Place", "variables"]
+__all__ = ["Place", "of_track", "variables"]
 
 _KEPT = (
     "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME", "SHELL",
@@ -71,6 +73,18 @@ def variables(
     found |= {"NPM_CONFIG_PREFIX": str(place.npm_prefix)} if place.npm_prefix else {}
     found |= {"MLFLOW_APP_ARN": mlflow_arn} if mlflow_arn else {}
     return {**found, **(_local(place, endpoint, region, account) if endpoint else _cloud(region, user))}
+
+
+def of_track(names: Names, profile: Mapping[str, Any]) -> dict[str, str]:
+    """Where requests and answers lie that don't come at once, as do/deploy would choose; do/config of 1.6.0 ends where nobody says so."""
+    project = names.project
+    if names.entry.track == "async":
+        topic = f"arn:aws:sns:{profile['awsRegion']}:{profile['accountId']}:ml-container-creator-{project}-async"
+        output = f"s3://{profile['asyncS3Bucket']}/async-output/{project}/"
+        return {"ASYNC_S3_OUTPUT_PATH": output, "ASYNC_SNS_SUCCESS_TOPIC": f"{topic}-success", "ASYNC_SNS_ERROR_TOPIC": f"{topic}-error"}
+    if names.entry.track == "batch":
+        return {f"BATCH_{way.upper()}_PATH": f"s3://{profile['batchS3Bucket']}/batch-{way}/{project}/" for way in ("input", "output")}
+    return {}
 
 
 def _local(place: Place, endpoint: str, region: str, account: str) -> dict[str, str]:

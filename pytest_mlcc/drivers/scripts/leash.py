@@ -7,6 +7,7 @@ the command's: 128 and the signal where a signal ended it, 126 or 127 where it c
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ def main(command: list[str]) -> int:
     _adopt_orphans()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is meant for the others of the group
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_take_signals)  # noqa: PLW1509 - a single thread yet
+        process = _start(command)
     except OSError as error:
         return _refused(command[0], error)
     over = threading.Event()
@@ -38,6 +39,16 @@ def main(command: list[str]) -> int:
     if over.is_set():
         watch.join()  # what heeds no signal may outlive the command
     return code if code >= 0 else 128 - code
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    """A script without an interpreter line runs as it does when it is typed: by bash."""
+    try:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_take_signals)  # noqa: PLW1509 - a single thread yet
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        return _start(["bash", *command])
 
 
 def _adopt_orphans() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pytest_mlcc.aws.families import STAR
 from pytest_mlcc.aws.names import resource_name
 from pytest_mlcc.catalog.entry import Entry
 
@@ -32,6 +33,11 @@ class Names:
     def project(self) -> str:
         """The generated project's name, the stem of all others; of the run's id without the year, for which there is no room."""
         return resource_name(self.entry.id, _YEAR.sub("", self.run_id), limit=LONGEST)
+
+    @property
+    def any(self) -> str:
+        """What stands in a ledger for everything whose name begins with the project's."""
+        return f"{self.project}-{STAR}"
 
     @property
     def technique(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.drivers.scripts import private_tmp, process, tools, verdict, waits
 from pytest_mlcc.drivers.scripts.commands import Command, Plan
-from pytest_mlcc.drivers.scripts.environment import Place, variables
+from pytest_mlcc.drivers.scripts.environment import Place, of_track, variables
 from pytest_mlcc.drivers.scripts.install import Generator
 from pytest_mlcc.drivers.scripts.names import Names
 from pytest_mlcc.drivers.scripts.options import ScriptOptions
@@ -89,6 +89,10 @@ class Scene:
             waits.install_waiters(place.fronts / "botocore")
         else:
             self._let_podman_be_docker(place)
+        if "benchmark" in self.context.entry.steps:
+            front = place.fronts / "aws"
+            front.unlink(missing_ok=True)
+            front.symlink_to(tools.aws_cli(os.environ.get("PATH", os.defpath), tools.AWS_FOR_BENCHMARK))
 
     def _let_podman_be_docker(self, place: Place) -> None:
         """The scripts call docker; where only podman works, it answers under that name, as Debian's podman-docker has it."""
@@ -109,22 +113,32 @@ class Scene:
         """Run a command to its good end. Raises StageError with its own words."""
         self.log(f"$ {command.line}" + (f"  # {command.note}" if command.note else ""))
         finished = self.process(command, cwd=cwd)
-        verdict.check(finished, " ".join(command.words[:2]) if command.words[0].startswith("./") else command.words[0])
+        verdict.check(finished, command.shown)
         return finished
 
-    def process(self, command: Command, *, cwd: Path | None = None) -> Finished:
-        """Run a command, however it ends. Raises StageTimeout when the stage's time is over."""
+    def process(self, command: Command, *, cwd: Path | None = None, log: Callable[[str], None] | None = None) -> Finished:
+        """Run a command, however it ends; ``log`` takes its lines instead of the stage's. Raises StageTimeout when the time is over."""
         return process.run(
-            self._words(command), cwd=cwd or self.folder, environment=self.variables(), log=self.log, deadline=self.context.deadline,
-            shown=command.words[0],
+            self._words(command), cwd=cwd or self.folder, environment=self.variables(), log=log or self.log,
+            deadline=self.context.deadline, shown=command.words[0],
         )  # fmt: skip
 
     def variables(self) -> dict[str, str]:
         """What a script sees."""
-        return variables(
+        general = variables(
             self.place, endpoint=self.aws.endpoint_url, region=self.region, account=str(self.profile["accountId"]), user=os.environ,
             mlflow_arn=self.options.mlflow_arn,
         )  # fmt: skip
+        return {**general, **of_track(self.names, self.profile)}
+
+    def keep_benchmarks(self) -> None:
+        """Take results out of the project: ``do/clean`` asks whether to delete them, even with --force, and fails where nobody answers."""
+        found = self.folder / "benchmarks"
+        if found.is_dir():
+            kept = self.context.workspace / "benchmarks"
+            shutil.copytree(found, kept, dirs_exist_ok=True)
+            shutil.rmtree(found)
+            self.log(f"the results of do/benchmark are in {kept}")
 
     def forget(self) -> None:
         """Take project and place away."""

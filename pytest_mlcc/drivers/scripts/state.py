@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["WRITTEN", "checksums", "exports", "put_export", "strangers"]
+__all__ = ["WRITTEN", "checksums", "defaults", "exports", "put_export", "strangers"]
 
 _EXPORT = re.compile(r'^export ([A-Za-z_][A-Za-z0-9_]*)=(?:"([^"]*)"|\'([^\']*)\'|(\S*))\s*(?:#.*)?$')
+
+_DEFAULT = re.compile(r"\$\{\w+:-(.*)\}")
 
 WRITTEN = re.compile(
     r"do/config\Z|do/ic/[^/]+\.conf\Z|do/adapters/[^/]+\.conf\Z|\.mlcc/|benchmarks/|\.gitignore\Z|(?:.*/)?__pycache__/|adapters/|output/"
@@ -23,6 +25,12 @@ def exports(file: Path) -> Mapping[str, str]:
         return {}
     found = (_EXPORT.match(line) for line in file.read_text(encoding="utf-8").splitlines())
     return {match[1]: match[2] or match[3] or match[4] or "" for match in found if match}
+
+
+def defaults(file: Path) -> Mapping[str, str]:
+    """The same, and for ``export NAME=${NAME:-value}`` the value that holds where the environment has none."""
+    found = ((name, _DEFAULT.fullmatch(value)) for name, value in exports(file).items())
+    return {**exports(file), **{name: match[1] for name, match in found if match}}
 
 
 def put_export(file: Path, name: str, value: str) -> bool:

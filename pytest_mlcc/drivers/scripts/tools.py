@@ -17,10 +17,13 @@ from pathlib import Path
 from pytest_mlcc.drivers.scripts.install import SETUP, Generator
 from pytest_mlcc.errors import ConfigurationError, Problem
 
-__all__ = ["ENGINES", "Found", "State", "Tool", "as_json", "check", "survey", "working_engine"]
+__all__ = ["AWS_FOR_BENCHMARK", "ENGINES", "Found", "State", "Tool", "as_json", "aws_cli", "check", "survey", "working_engine"]
 
 ENGINES = ("docker", "podman")
 """The container engines, in the order in which they are asked."""
+
+AWS_FOR_BENCHMARK = (2, 0)
+"""do/benchmark refuses the AWS CLI that PyPI has, which is version 1."""
 
 _SECONDS = 20.0
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
@@ -72,19 +75,20 @@ class Found:
         return Problem(self.tool.name, what.get(self.state, "is there"), self.tool.get)
 
 
-def survey(project: Path) -> list[Found]:
-    """Look for every tool, in ``<project>/.mlcc`` first. Runs each once; about a second."""
+def survey(project: Path, steps: Sequence[str] = ()) -> list[Found]:
+    """Look for every tool that these steps of a lifecycle need, in ``<project>/.mlcc`` first. Runs each once; about a second."""
     generator = Generator(project)
     path = os.pathsep.join([*map(str, generator.folders), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return [_found(tool, path, generator) for tool in _tools()]
+    return [_found(tool, path, generator) for tool in _tools(steps)]
 
 
-def check(project: Path, *, engine: bool = True) -> None:
+def check(project: Path, *, engine: bool = True, steps: Sequence[str] = ()) -> None:
     """Return where nothing is missing. Raises ConfigurationError with every tool that is missing or too old, and what gets it.
 
     ``engine`` says whether images are built or run on this machine; CodeBuild on AWS needs no container engine here.
     """
-    wrong = [found.problem for found in survey(project) if found.state is not State.FOUND and (engine or found.tool.names != ENGINES)]
+    needed = [found for found in survey(project, steps) if engine or found.tool.names != ENGINES]
+    wrong = [found.problem for found in needed if found.state is not State.FOUND]
     if wrong:
         raise ConfigurationError([*wrong, Problem("the scripts driver", "can't run without these tools", "`mlcc doctor` shows them all")])
 
@@ -101,14 +105,21 @@ def working_engine(path: str) -> str:
     return next((place for place in found if place and _succeeds([place, "info"], path)), "")
 
 
-def _tools() -> Sequence[Tool]:
+def aws_cli(path: str, least: tuple[int, ...]) -> str:
+    """The first AWS CLI on ``path`` that is new enough, by its full path; empty where none is."""
+    places = (shutil.which("aws", path=folder) for folder in path.split(os.pathsep))
+    tool = Tool(("aws",), "", "", least)
+    return next((place for place in places if place and _judged(tool, _asked(place, path), place).state is State.FOUND), "")
+
+
+def _tools(steps: Sequence[str]) -> Sequence[Tool]:
     pip = f"{sys.executable} -m pip install"
     return (
         Tool(("bash",), "every script is written in it", _system("bash")),
         Tool(("jq",), "do/submit and do/adapter read JSON with it", _system("jq")),
         Tool(("zip",), "do/submit packs the sources with it", _system("zip")),
         Tool(("curl",), "do/test asks a local container with it", _system("curl")),
-        Tool(("aws",), "every script calls AWS with it", f"{pip} awscli", (1, 32, 0)),
+        _aws(steps, pip),
         Tool(ENGINES, "do/build and do/push build the image with it", _system("podman")),
         Tool(("node",), "the generator runs on it", SETUP, (24, 11, 1)),
         Tool(("npm",), "do/deploy finds the generator's own files through it", SETUP, (11, 6, 2)),
@@ -116,6 +127,13 @@ def _tools() -> Sequence[Tool]:
         Tool((), "do/tune, do/adapter and do/deploy import it", f"{pip} 'sagemaker>=3'", (3, 0), "sagemaker"),
         Tool((), "the scripts' Python imports it", f"{pip} boto3", (), "boto3"),
     )
+
+
+def _aws(steps: Sequence[str], pip: str) -> Tool:
+    if "benchmark" in steps:
+        installer = "AWS's installer: https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"
+        return Tool(("aws",), "do/benchmark calls AWS with version 2 of it", installer, AWS_FOR_BENCHMARK)
+    return Tool(("aws",), "every script calls AWS with it (do/benchmark: with version 2)", f"{pip} awscli", (1, 32, 0))
 
 
 def _system(package: str) -> str:
@@ -136,6 +154,8 @@ def _look(tool: Tool, path: str, generator: Generator) -> Found:
     place = next(filter(None, (shutil.which(name, path=path) for name in tool.names)), None)
     if place is None:
         return Found(tool, State.MISSING)
+    if tool.names == ("aws",):
+        place = aws_cli(path, tool.least) or place
     said = generator.version if tool.names == ("ml-container-creator",) and generator.version else _asked(place, path)
     return _judged(tool, said, place)
 

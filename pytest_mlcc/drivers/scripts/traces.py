@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_mlcc.aws.deletion import GONE, state_of
 from pytest_mlcc.aws.errors import translated
-from pytest_mlcc.aws.families import STAR, members
+from pytest_mlcc.aws.families import members
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.drivers.scripts.names import Names
 from pytest_mlcc.drivers.scripts.options import Strategy
@@ -29,32 +29,55 @@ def traces(stage: str, names: Names, profile: Mapping[str, Any], strategy: Strat
 
 
 def _named(stage: str, names: Names, profile: Mapping[str, Any], strategy: Strategy) -> Iterator[tuple[str, str]]:
-    mine = f"{names.project}-{STAR}"
     if stage == "build" and strategy is Strategy.CODEBUILD:
-        yield from (("codebuild-build", mine), ("codebuild-project", mine), ("iam-role", mine))
-        yield ("s3-prefix", f"s3://{profile['codebuildSourceS3Bucket']}/{names.project}/")
+        yield from _submitted(names, profile)
     if stage == "push" or (stage == "build" and strategy is Strategy.CODEBUILD):
-        yield ("image", f"{profile['ecrRepositoryName']}:{mine}")
+        yield ("image", f"{profile['ecrRepositoryName']}:{names.any}")
+    if stage == "stage":
+        yield from _job(f"mlcc-stage-{names.any}", profile["coreS3Bucket"])
     if stage == "deploy":
-        yield from ((kind, mine) for kind in _SERVING)
-    if stage in ("test", "deploy") and names.entry.track == "batch":
-        yield ("transform-job", mine)
+        yield from ((kind, names.any) for kind in _SERVING)
+    if stage in ("deploy", "test"):
+        yield from _requests(names, profile)
+    if stage == "benchmark":
+        yield from (("ai-benchmark-job", names.any), ("ai-workload-config", names.any))
+        yield ("s3-prefix", f"s3://{profile['benchmarkS3Bucket']}/{names.project}/")
     if stage.startswith("tune-"):
-        yield from (("training-job", mine), ("model-package-group", mine))
+        yield from (("training-job", names.any), ("model-package-group", names.any))
         yield ("s3-prefix", f"s3://{tune_bucket(profile)}/{names.project}/")
     if stage == "adapter-add":
         yield from _adapter(names, str(profile["adapterS3Bucket"]))
     if stage == "register":
-        yield ("model-package-group", mine)
+        yield ("model-package-group", names.project)
+
+
+def _submitted(names: Names, profile: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from (("codebuild-build", names.any), ("codebuild-project", names.any), ("iam-role", names.any))
+    yield ("s3-prefix", f"s3://{profile['codebuildSourceS3Bucket']}/{names.project}/")
+
+
+def _requests(names: Names, profile: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What endpoints that answer later, and transform jobs, read and write; and who is told of it."""
+    if names.entry.track == "async":
+        bucket = profile["asyncS3Bucket"]
+        yield ("sns-topic", f"ml-container-creator-{names.any}")
+        yield from (("s3-prefix", f"s3://{bucket}/{folder}/") for folder in (f"async-output/{names.project}", names.project))
+    if names.entry.track == "batch":
+        yield ("transform-job", names.any)
+        yield from (("s3-prefix", f"s3://{profile['batchS3Bucket']}/batch-{way}/{names.project}/") for way in ("input", "output"))
 
 
 def _adapter(names: Names, bucket: str) -> Iterator[tuple[str, str]]:
-    """A processing job copies the adapter; its script and its output lie in the adapter bucket."""
-    job = f"mlcc-adapter-{names.project}-{STAR}"
+    """A processing job copies the adapter; its output lies in the adapter bucket."""
+    yield from _job(f"mlcc-adapter-{names.any}", bucket)
+    yield from (("s3-prefix", f"s3://{bucket}/{folder}/") for folder in (names.project, f"adapters/{names.project}"))
+    yield ("inference-component", names.any)
+
+
+def _job(job: str, bucket: str) -> Iterator[tuple[str, str]]:
+    """A processing job, and the script that it fetches from a bucket."""
     yield ("processing-job", job)
     yield ("s3-prefix", f"s3://{bucket}/staging-jobs/{job}")
-    yield from (("s3-prefix", f"s3://{bucket}/{folder}/") for folder in (names.project, f"adapters/{names.project}"))
-    yield ("inference-component", f"{names.project}-{STAR}")
 
 
 def tune_bucket(profile: Mapping[str, Any]) -> str:

@@ -28,10 +28,12 @@ while [ "$1" != --project-dir ]; do shift; done
 mkdir -p "$2/do/ic" "$2/code" && cd "$2" || exit 1
 echo "exit 0" > code/serve
 echo "export PROJECT_NAME=\"$name\"" > do/config
+echo 'export BASE_IMAGE=${BASE_IMAGE:-vllm/vllm-openai:v0.25.1}' >> do/config
 put() { cat > "do/$1"; chmod +x "do/$1"; }
 put build <<'END'
 #!/bin/bash
 echo "building with ${AWS_PROFILE:-no profile}"
+echo "output: ${ASYNC_S3_OUTPUT_PATH:-none}, input: ${BATCH_INPUT_PATH:-none}"
 [ ! -e fail-build ] || { echo "❌ no such base image" >&2; exit 1; }
 END
 put deploy <<'END'
@@ -54,9 +56,19 @@ put tune <<'END'
 #!/bin/bash
 echo "⚠️  Could not resolve output artifacts"
 END
+put register <<'END'
+#!/bin/bash
+. do/config
+echo "⚠️  MPG registration failed (non-fatal)"
+python3 -c "import boto3, sys; boto3.client('sagemaker').create_model_package_group(ModelPackageGroupName=sys.argv[1])" "$PROJECT_NAME"
+END
+put benchmark <<'END'
+mkdir -p benchmarks && echo 12 > benchmarks/ttft
+END
 put clean <<'END'
 #!/bin/bash
 . do/config
+[ ! -d benchmarks ] || { read -p "Delete local benchmark results? " answer || exit 1; }
 [ "$*" = "all --force" ] || { echo "❌ Operation cancelled"; echo "✅ Cleanup complete!"; exit 0; }
 [ "$DEPLOYMENT_TARGET_SMAI_STATUS" = InService ] || { echo "❌ Contract violation: deployment-active"; exit 3; }
 [ ! -e fail-clean ] || { echo "❌ AWS credentials not configured"; exit 4; }
@@ -109,7 +121,7 @@ def life(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     generator.parent.mkdir(parents=True)
     generator.write_text(_GENERATOR)
     generator.chmod(0o755)
-    monkeypatch.setattr(Scripts, "ready", lambda _: None)
+    monkeypatch.setattr(Scripts, "ready", lambda *_: None)
     entry = next(one for one in load(packaged_catalog()).entries if one.id == "rt-qwen3-06b")
     driver = Scripts(aws, accept_eula=lambda _: True, options=ScriptOptions(tmp_path))
     begun: list[Life] = []

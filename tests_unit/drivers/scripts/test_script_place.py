@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mlcc.drivers.scripts import private_tmp, state, waits
+from pytest_mlcc.drivers.scripts import private_tmp, schemas, state, waits
 from pytest_mlcc.drivers.scripts.environment import Place, variables
 from pytest_mlcc.drivers.scripts.home import found_profile, make_home, profile_of
 from pytest_mlcc.drivers.scripts.options import SLEEP_SCALE
@@ -177,3 +177,25 @@ def test_only_what_scripts_write_themselves_may_change(tmp_path: Path) -> None:
     (tmp_path / "do/deploy").chmod(0o755)
     (tmp_path / "Dockerfile").unlink()
     assert state.strangers(before, state.checksums(tmp_path)) == ["Dockerfile", "code/serve", "do/deploy"]
+
+
+def test_do_validate_finds_the_users_own_service_models_where_they_synced_them(tmp_path: Path) -> None:
+    own = tmp_path / "user" / ".ml-container-creator" / "schemas"
+    own.mkdir(parents=True)
+    (own / "manifest.json").write_text("{}")
+    (tmp_path / "home" / ".ml-container-creator").mkdir(parents=True)
+    assert str(own) in schemas.provide(tmp_path / "home", tmp_path / "user")
+    assert (tmp_path / "home" / ".ml-container-creator" / "schemas" / "manifest.json").read_text() == "{}"
+    assert str(own) in schemas.provide(tmp_path / "home", tmp_path / "user")  # a stage that is run again
+
+
+def test_do_validate_finds_botocores_service_models_where_nobody_synced_any(tmp_path: Path) -> None:
+    assert "botocore" in schemas.provide(tmp_path / "home", tmp_path / "user")
+    folder = tmp_path / "home" / ".ml-container-creator" / "schemas"
+    assert json.loads((folder / "manifest.json").read_text())["source"] == "botocore"
+    shapes = json.loads((folder / "sagemaker" / "service-2.json").read_text())["shapes"]
+    made = shapes["com.amazonaws#CreateEndpointConfigInput"]["members"]["EndpointConfigName"]
+    assert made == {"target": "com.amazonaws#EndpointConfigName", "traits": {"smithy.api#required": {}}}
+    assert shapes["com.amazonaws#CreateEndpointConfig"]["input"] == {"target": "com.amazonaws#CreateEndpointConfigInput"}
+    assert shapes["com.amazonaws#EndpointConfigName"]["traits"]["smithy.api#length"]["max"] == 63
+    assert "ml.g5.xlarge" in shapes["com.amazonaws#ProductionVariantInstanceType"]["members"]

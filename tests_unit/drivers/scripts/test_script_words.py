@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.catalog import Entry, load, packaged_catalog
-from pytest_mlcc.catalog.entry import Technique
+from pytest_mlcc.catalog.entry import Technique, Track
 from pytest_mlcc.drivers.scripts import ScriptOptions, Scripts, Strategy
-from pytest_mlcc.drivers.scripts.commands import Plan, commands, generate
+from pytest_mlcc.drivers.scripts.commands import Command, Plan, commands, generate
 from pytest_mlcc.drivers.scripts.facts import with_reason
 from pytest_mlcc.drivers.scripts.names import LONGEST, Names
 from pytest_mlcc.drivers.scripts.process import Finished
+from pytest_mlcc.drivers.scripts.traces import traces
 from pytest_mlcc.drivers.scripts.verdict import check
 from pytest_mlcc.errors import FailureClass, StageError
 from pytest_mlcc.lifecycle.ports import RunInfo
@@ -92,7 +94,10 @@ def test_every_entry_of_the_catalog_tells_its_exact_commands_without_any_call() 
     driver = Scripts(Aws("local", "us-west-2", "http://127.0.0.1"), accept_eula=lambda _: True, options=ScriptOptions(Path()))
     run = RunInfo(_RUN, "local", "scripts", "me", 0, 0)
     for entry in _ENTRIES.values():
-        told = [step.call for stage in entry.steps for step in driver.steps(stage, entry, run)]
+        steps = [step for stage in entry.steps for step in driver.steps(stage, entry, run)]
+        told = [step.call for step in steps]
+        pasted = [shlex.join(shlex.split(f"{step.call}  {step.detail}", comments=True)) for step in steps]
+        assert pasted == told, "a shell takes the notes for comments"
         assert len(told) == 9, entry.id
         assert told[0].startswith(f"ml-container-creator {Names(entry, _RUN).project} --skip-prompts --offline ")
         assert entry.args.raw.split()[0] in told[0]
@@ -114,6 +119,19 @@ def test_a_projects_name_leaves_room_for_what_the_scripts_append() -> None:
         assert len(f"{name}-build-20261121-service-role") <= 64, name
         assert len(f"mlcc-adapter-{name}") <= 47, name
     assert Names(_ENTRIES["rt-qwen3-06b"], _RUN).project == "rt-qwen3-06b-1121t120000-4f2a"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("./do/adapter", "add", "tuned-sft"), "./do/adapter add"),
+        (("./do/tune", "--technique", "sft"), "./do/tune"),
+        (("./do/test",), "./do/test"),
+        (("ml-container-creator", "name"), "ml-container-creator"),
+    ],
+)
+def test_a_message_names_the_script_and_no_option(words: tuple[str, ...], shown: str) -> None:
+    assert Command(words).shown == shown
 
 
 @pytest.mark.parametrize(
@@ -155,13 +173,46 @@ def test_the_summary_is_what_the_script_said_last() -> None:
     assert caught.value.output == "RUN no-such-tool: not found"
 
 
-def test_sagemakers_reason_ends_the_summary_and_may_tell_the_class() -> None:
-    """do/deploy prints a link to a console instead; what the container said last stands at the reason's end."""
-    said = "x" * 600 + " Last output: torch.OutOfMemoryError: CUDA out of memory"
-    found = with_reason(StageError("./do/deploy exited with 4", failure_class=FailureClass.UNKNOWN, output="❌ failed"), said)
-    assert found.output.endswith(said)
-    assert (str(found), found.failure_class) == ("./do/deploy exited with 4", FailureClass.OOM)
+def test_sagemakers_reason_stands_where_a_summary_shows_it_and_may_tell_the_class() -> None:
+    """do/deploy prints a link to a console instead. The container's last words are long, and the cause comes before them."""
+    failed = StageError("./do/deploy exited with 4", failure_class=FailureClass.UNKNOWN, output="❌ failed")
+    cause = "The primary container did not pass the ping health check in 120 seconds."
+    found = with_reason(failed, f"{cause} Last output: {'x' * 600} torch.OutOfMemoryError: CUDA out of memory")
+    assert str(found) == f"./do/deploy exited with 4. SageMaker says: {cause}"
+    assert found.output.endswith("CUDA out of memory")
+    assert found.failure_class == FailureClass.OOM
+    plain = with_reason(failed, cause)
+    assert (plain.output, plain.failure_class) == ("❌ failed", FailureClass.UNKNOWN)
 
 
 def test_a_script_that_ended_well_is_no_error() -> None:
     check(Finished(0, ("❌ something in its output",), ("warning",)), "./do/test")
+
+
+_PROFILE = {f"{purpose}S3Bucket": purpose for purpose in ("codebuildSource", "adapter", "training", "core", "benchmark", "async", "batch")}
+
+
+def _traces(stage: str, track: str = "realtime", strategy: Strategy = Strategy.DOCKER) -> set[str]:
+    names = Names(replace(_ENTRIES["rt-qwen3-06b"], track=Track(track)), _RUN)
+    profile = {**_PROFILE, "ecrRepositoryName": "repo", "accountId": "1", "awsRegion": "us-west-2"}
+    return {f"{one.kind} {one.name}".replace(names.project, "P") for one in traces(stage, names, profile, strategy)}
+
+
+@pytest.mark.parametrize(
+    ("stage", "track", "named"),
+    [
+        ("stage", "realtime", {"processing-job mlcc-stage-P-*", "s3-prefix s3://core/staging-jobs/mlcc-stage-P-*"}),
+        ("benchmark", "realtime", {"ai-benchmark-job P-*", "ai-workload-config P-*", "s3-prefix s3://benchmark/P/"}),
+        ("register", "realtime", {"model-package-group P"}),
+        ("test", "realtime", set()),
+        ("test", "async", {"sns-topic ml-container-creator-P-*", "s3-prefix s3://async/async-output/P/", "s3-prefix s3://async/P/"}),
+        ("test", "batch", {"transform-job P-*", "s3-prefix s3://batch/batch-input/P/", "s3-prefix s3://batch/batch-output/P/"}),
+    ],
+)
+def test_what_a_script_may_make_is_named_before_it_runs(stage: str, track: str, named: set[str]) -> None:
+    assert _traces(stage, track) == named
+
+
+def test_a_staging_jobs_name_is_not_cut() -> None:
+    """do/stage cuts it after 63 characters; a name that was cut is found by nobody."""
+    assert len(f"mlcc-stage-{'x' * LONGEST}-20261121-120000") <= 63
