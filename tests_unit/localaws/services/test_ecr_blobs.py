@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,20 @@ def test_uploads_that_nobody_goes_on_with_are_forgotten(tmp_path: Path, monkeypa
     blobs.begin("us-west-2/other")
     assert [blobs.size(upload, "us-west-2/app") for upload in (given_up, going_on)] == [None, 0]
     assert not (tmp_path / "uploads" / given_up).exists()
+
+
+def test_many_push_at_the_same_time(tmp_path: Path) -> None:
+    """An upload begins while others end in their threads: the registry of a push had answered 500."""
+    blobs, owner = Blobs(tmp_path), "us-west-2/app"
+    open_ones = [blobs.begin(owner) for _ in range(100)]  # a look through all of them takes a while
+
+    def push() -> list[bool]:
+        return [blobs.finish(blobs.begin(owner), digest_of(b"")) for _ in range(100)]
+
+    with ThreadPoolExecutor(4) as pool:
+        pushes = [pool.submit(push) for _ in range(4)]
+    assert all(all(done.result()) for done in pushes)
+    assert [blobs.size(upload, owner) for upload in open_ones] == [0] * 100
 
 
 def test_a_repositorys_uploads_go_with_it(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ def digest_of(content: bytes) -> str:
 
 
 class Blobs:
-    """The files under one directory. Uploads belong to who began them, so that no repository finishes another's."""
+    """The files under one directory. Uploads belong to who began them, so that no repository finishes another's.
+
+    Digests of large files are made in threads: uploads come and go while another request looks through them.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._blobs, self._uploads = directory / "blobs" / "sha256", directory / "uploads"
@@ -35,7 +38,7 @@ class Blobs:
 
     def begin(self, owner: str) -> str:
         """Open an upload; the id names it. Those that nobody has gone on with for an hour are forgotten."""
-        for old in [old for old in self._owners if self._idle_seconds(old) > _UPLOAD_SECONDS]:
+        for old in [old for old in list(self._owners) if self._idle_seconds(old) > _UPLOAD_SECONDS]:
             self.cancel(old)
         upload = str(uuid.uuid4())
         (self._uploads / upload).touch()
@@ -72,17 +75,15 @@ class Blobs:
 
     def cancel_all(self, owner: str) -> None:
         """Forget every upload of an owner that is gone."""
-        for upload in [upload for upload, its in self._owners.items() if its == owner]:
+        for upload in [upload for upload, its in list(self._owners.items()) if its == owner]:
             self.cancel(upload)
 
     def _idle_seconds(self, upload: str) -> float:
-        path = self._uploads / upload
-        return time.time() - path.stat().st_mtime if path.exists() else 0.0
+        return _age(self._uploads / upload) or 0.0
 
     def age(self, digest: str) -> float | None:
         """Seconds since the blob came, or None where it is not here."""
-        path = self.path(digest)
-        return time.time() - path.stat().st_mtime if path.exists() else None
+        return _age(self.path(digest))
 
     def digests(self) -> list[str]:
         """Every blob that is here."""
@@ -91,3 +92,11 @@ class Blobs:
     def remove(self, digest: str) -> None:
         """Delete a blob that nothing needs any more."""
         self.path(digest).unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float | None:
+    """Seconds since the file was written; None where it is not here, or no longer."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
