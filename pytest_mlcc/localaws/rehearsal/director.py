@@ -70,7 +70,7 @@ class Director:
         """What is played (empty for nothing), for whom, and how often each rule has struck; None where nobody counts on anything."""
         if not self._asking:
             return None
-        holders = [holder.name for holder in self._asking]
+        holders = [holder.name for holder in list(self._asking)]  # others come and go meanwhile
         return {"scenario": str(self._rehearsal.scenario), "holders": holders, "rules": self._rehearsal.strikes()}
 
 
