@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Saver:
         self._loop = loop
         self._marked = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._marking = threading.Lock()
         self._changes = 0
         self._saved = 0
         self._dirty: set[str | None] = set()
@@ -51,8 +53,9 @@ class Saver:
 
     def mark(self, service: str | None = None) -> None:
         """Something changed in a service, or in who knows which. Callable from any thread."""
-        self._dirty.add(service)
-        self._changes += 1
+        with self._marking:
+            self._dirty.add(service)
+            self._changes += 1
         if service not in _PATIENT:
             self._loop.call_soon_threadsafe(self._marked.set)
 
@@ -62,21 +65,27 @@ class Saver:
             await self._write(None)
 
     async def _write(self, services: Collection[str] | None) -> None:
-        seen, dirty, self._dirty = self._changes, self._dirty, set()
+        with self._marking:
+            seen, dirty, self._dirty = self._changes, self._dirty, set()
         left = dirty - set(services) if services is not None else set()
         try:
             await asyncio.to_thread(self._save, services)
         except BaseException:
-            self._dirty |= dirty
+            self._put_back(dirty)
             raise
-        self._dirty |= left
+        self._put_back(left)
         if not left:
             self._saved = seen
 
+    def _put_back(self, services: Collection[str | None]) -> None:
+        with self._marking:
+            self._dirty.update(services)
+
     async def _write_dirty(self) -> None:
         async with self._lock:
-            named = {service for service in self._dirty if service is not None}
-            await self._write(None if None in self._dirty else named - _PATIENT)
+            with self._marking:
+                dirty = set(self._dirty)
+            await self._write(None if None in dirty else {service for service in dirty if service is not None} - _PATIENT)
 
     async def run(self) -> None:
         """Save after each change, until cancelled. A failed save is logged and tried again a moment later."""
