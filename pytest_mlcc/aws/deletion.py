@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -12,29 +11,16 @@ from typing import Any
 from pytest_mlcc.aws.by_scripts import DATA, JOBS
 from pytest_mlcc.aws.errors import code_of, is_busy, is_missing, is_passing, translated
 from pytest_mlcc.aws.families import with_families
+from pytest_mlcc.aws.kind import EXISTS, GONE, Kind, of_sagemaker, sagemaker_job
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.aws.wait import Deadline
 from pytest_mlcc.errors import StageError
 
-__all__ = ["GONE", "KINDS", "ORDER", "Kind", "delete", "state_of"]
-
-GONE = ""
-"""The state of what does not exist, or no longer runs where AWS keeps it as a record."""
+__all__ = ["KINDS", "ORDER", "delete", "state_of"]
 
 _GOING = frozenset({"Deleting", "Stopping"})
 _CHANGING = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Pending", "InProgress"})
 """While one of these lasts AWS refuses deletions in words that no document fixes: whatever it says then, it means "not now"."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of resource. ``state`` tells what it is doing (``GONE``: nothing to delete), ``remove`` asks for its end.
-
-    Both take the account, a region and the name that the ledger holds.
-    """
-
-    state: Callable[[Aws, str, str], str]
-    remove: Callable[[Aws, str, str], None]
 
 
 def state_of(aws: Aws, kind: str, name: str, region: str) -> str:
@@ -95,61 +81,7 @@ def _try_remove(aws: Aws, kind: str, name: str, region: str, state: str) -> str:
     return ""
 
 
-def _component_state(aws: Aws, region: str, name: str) -> str:
-    return str(aws.client("sagemaker", region).describe_inference_component(InferenceComponentName=name)["InferenceComponentStatus"])
-
-
-def _component_remove(aws: Aws, region: str, name: str) -> None:
-    aws.client("sagemaker", region).delete_inference_component(InferenceComponentName=name)
-
-
-def _endpoint_state(aws: Aws, region: str, name: str) -> str:
-    return str(aws.client("sagemaker", region).describe_endpoint(EndpointName=name)["EndpointStatus"])
-
-
-def _endpoint_remove(aws: Aws, region: str, name: str) -> None:
-    aws.client("sagemaker", region).delete_endpoint(EndpointName=name)
-
-
-def _config_state(aws: Aws, region: str, name: str) -> str:
-    aws.client("sagemaker", region).describe_endpoint_config(EndpointConfigName=name)
-    return "exists"
-
-
-def _config_remove(aws: Aws, region: str, name: str) -> None:
-    aws.client("sagemaker", region).delete_endpoint_config(EndpointConfigName=name)
-
-
-def _model_state(aws: Aws, region: str, name: str) -> str:
-    aws.client("sagemaker", region).describe_model(ModelName=name)
-    return "exists"
-
-
-def _model_remove(aws: Aws, region: str, name: str) -> None:
-    aws.client("sagemaker", region).delete_model(ModelName=name)
-
-
-def _training_state(aws: Aws, region: str, name: str) -> str:
-    """A finished job is a record that costs nothing and stays; one that runs is alive."""
-    status = str(aws.client("sagemaker", region).describe_training_job(TrainingJobName=name)["TrainingJobStatus"])
-    return status if status in ("InProgress", "Stopping") else GONE
-
-
-def _training_remove(aws: Aws, region: str, name: str) -> None:
-    aws.client("sagemaker", region).stop_training_job(TrainingJobName=name)
-
-
-def _package_state(aws: Aws, region: str, name: str) -> str:
-    return str(aws.client("sagemaker", region).describe_model_package(ModelPackageName=name)["ModelPackageStatus"])
-
-
-def _package_remove(aws: Aws, region: str, name: str) -> None:
-    aws.client("sagemaker", region).delete_model_package(ModelPackageName=name)
-
-
-def _group_state(aws: Aws, region: str, name: str) -> str:
-    answer = aws.client("sagemaker", region).describe_model_package_group(ModelPackageGroupName=name)
-    return str(answer["ModelPackageGroupStatus"])
+_GROUP = of_sagemaker("model_package_group", "ModelPackageGroupName", "ModelPackageGroupStatus")
 
 
 def _group_remove(aws: Aws, region: str, name: str) -> None:
@@ -158,7 +90,7 @@ def _group_remove(aws: Aws, region: str, name: str) -> None:
     for page in sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=name):
         for package in page["ModelPackageSummaryList"]:
             sagemaker.delete_model_package(ModelPackageName=package["ModelPackageArn"])
-    sagemaker.delete_model_package_group(ModelPackageGroupName=name)
+    _GROUP.remove(aws, region, name)
 
 
 def _image_id(name: str) -> tuple[str, dict[str, str]]:
@@ -173,7 +105,7 @@ def _image_id(name: str) -> tuple[str, dict[str, str]]:
 def _image_state(aws: Aws, region: str, name: str) -> str:
     repository, image = _image_id(name)
     found = aws.client("ecr", region).describe_images(repositoryName=repository, imageIds=[image])["imageDetails"]
-    return "exists" if found else GONE
+    return EXISTS if found else GONE
 
 
 def _image_remove(aws: Aws, region: str, name: str) -> None:
@@ -268,17 +200,17 @@ def _build_remove(aws: Aws, region: str, name: str) -> None:
 
 _KINDS: Mapping[str, Kind] = {
     "codebuild-build": Kind(_build_state, _build_remove),  # named <project>:<id>, or <project>/<image tag> before it has an id
-    "training-job": Kind(_training_state, _training_remove),
-    **{name: Kind(*pair) for name, pair in JOBS.items()},
-    "inference-component": Kind(_component_state, _component_remove),
-    "endpoint": Kind(_endpoint_state, _endpoint_remove),
-    "endpoint-config": Kind(_config_state, _config_remove),
-    "model": Kind(_model_state, _model_remove),
+    "training-job": sagemaker_job("training_job", "TrainingJob"),
+    **JOBS,
+    "inference-component": of_sagemaker("inference_component", "InferenceComponentName", "InferenceComponentStatus"),
+    "endpoint": of_sagemaker("endpoint", "EndpointName", "EndpointStatus"),
+    "endpoint-config": of_sagemaker("endpoint_config", "EndpointConfigName"),
+    "model": of_sagemaker("model", "ModelName"),
     "image": Kind(_image_state, _image_remove),  # named <repository>:<tag> or <repository>@<digest>
-    "model-package": Kind(_package_state, _package_remove),
-    "model-package-group": Kind(_group_state, _group_remove),
+    "model-package": of_sagemaker("model_package", "ModelPackageName", "ModelPackageStatus"),
+    "model-package-group": Kind(_GROUP.state, _group_remove),
     "s3-prefix": Kind(_prefix_state, _prefix_remove),  # named s3://<bucket>/<prefix>
-    **{name: Kind(*pair) for name, pair in DATA.items()},
+    **DATA,
 }
 
 KINDS: Mapping[str, Kind] = MappingProxyType(with_families(_KINDS))

@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any
 
 from pytest_mlcc.aws.errors import is_missing
+from pytest_mlcc.aws.kind import GONE, Kind
 from pytest_mlcc.aws.session import Aws
-
-if TYPE_CHECKING:
-    from pytest_mlcc.aws.deletion import Kind
 
 __all__ = ["STAR", "is_family", "members", "with_families"]
 
@@ -24,13 +22,6 @@ STAR = "*"
 _GOING = frozenset({"Deleting", "Stopping"})
 
 Lister = Callable[[Aws, str, str], Iterable[str]]
-
-
-class _State(Protocol):
-    def __call__(self, aws: Aws, region: str, name: str, /) -> str: ...
-
-
-KindType = TypeVar("KindType", bound="Kind")
 
 
 def is_family(name: str) -> bool:
@@ -45,12 +36,12 @@ def members(aws: Aws, kind: str, region: str, name: str) -> list[str]:
     return list(_LISTERS[kind](aws, region, name.removesuffix(STAR)))
 
 
-def with_families(kinds: Mapping[str, KindType]) -> dict[str, KindType]:
+def with_families(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
     """The same kinds, each of which now takes a family's name too, if its resources can be listed by name."""
     return {name: _widened(name, kind) if name in _LISTERS else kind for name, kind in kinds.items()}
 
 
-def _widened(name: str, kind: KindType) -> KindType:
+def _widened(name: str, kind: Kind) -> Kind:
     return replace(kind, state=partial(_family_state, name, kind), remove=partial(_family_remove, name, kind))
 
 
@@ -58,7 +49,7 @@ def _family_state(kind: str, one: Kind, aws: Aws, region: str, name: str) -> str
     """The state that all living members share, or all of their states; empty where none lives."""
     if not is_family(name):
         return one.state(aws, region, name)
-    found = (_state_or_gone(one.state, aws, region, member) for member in members(aws, kind, region, name))
+    found = (_state_or_gone(one, aws, region, member) for member in members(aws, kind, region, name))
     return ", ".join(sorted({state for state in found if state}))
 
 
@@ -69,7 +60,7 @@ def _family_remove(kind: str, one: Kind, aws: Aws, region: str, name: str) -> No
     refusal: ClientError | None = None
     for member in members(aws, kind, region, name):
         try:
-            if not is_family(name) or _state_or_gone(one.state, aws, region, member) not in {"", *_GOING}:
+            if not is_family(name) or _state_or_gone(one, aws, region, member) not in {GONE, *_GOING}:
                 one.remove(aws, region, member)
         except ClientError as error:
             refusal = refusal if is_missing(error) and is_family(name) else refusal or error
@@ -77,14 +68,14 @@ def _family_remove(kind: str, one: Kind, aws: Aws, region: str, name: str) -> No
         raise refusal
 
 
-def _state_or_gone(state: _State, aws: Aws, region: str, member: str) -> str:
+def _state_or_gone(one: Kind, aws: Aws, region: str, member: str) -> str:
     from botocore.exceptions import ClientError
 
     try:
-        return state(aws, region, member)
+        return one.state(aws, region, member)
     except ClientError as error:
         if is_missing(error):
-            return ""
+            return GONE
         raise
 
 

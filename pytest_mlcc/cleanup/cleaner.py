@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from pytest_mlcc.aws.deletion import GONE, KINDS, ORDER, delete, state_of
+from pytest_mlcc.aws.deletion import KINDS, ORDER, delete, state_of
+from pytest_mlcc.aws.kind import GONE
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.errors import MlccError
 from pytest_mlcc.lifecycle.ports import Deadline, Ledger, Resource

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mlcc.aws.deletion import GONE, state_of
+from pytest_mlcc.aws.deletion import state_of
+from pytest_mlcc.aws.kind import GONE
 from pytest_mlcc.aws.pin import pinned
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.aws.tags import Tags

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pytest_mlcc.aws.deletion import GONE, state_of
+from pytest_mlcc.aws.deletion import state_of
 from pytest_mlcc.aws.errors import translated
 from pytest_mlcc.aws.families import members
+from pytest_mlcc.aws.kind import GONE
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.drivers.scripts.names import Names
 from pytest_mlcc.drivers.scripts.options import Strategy

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_mlcc.aws.deletion import GONE, delete, state_of
+from pytest_mlcc.aws.deletion import delete, state_of
+from pytest_mlcc.aws.kind import GONE
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.aws.tags import Tags
 from pytest_mlcc.drivers.native import Native
