@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import tarfile
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -19,10 +15,8 @@ import psutil
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from component_scene import Scene, tar
 from image_push import push_image
-
-from pytest_mlcc.localaws import launch
-from pytest_mlcc.localaws.rehearsal.scenario import Scenario, read_scenario
 
 #: The ``Stage`` of conftest.py; test modules can't import it.
 Stage = Any
@@ -49,51 +43,6 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_
 """
 
 
-class Scene:
-    """A stage with an endpoint and a base component, and what these tests do to it."""
-
-    def __init__(self, stage: Stage, wait: Wait) -> None:
-        self.stage, self.sagemaker, self._wait = stage, stage.sagemaker, wait
-        stage.endpoint()
-        self.base = str(stage.component(GREETING="one"))
-
-    def specification(self, **environment: str) -> dict[str, Any]:
-        return {
-            "Container": {"Image": self.stage.image, "Environment": environment},
-            "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024},
-        }
-
-    def scale(self, count: int, *, wait: bool = True) -> None:
-        self.sagemaker.update_inference_component_runtime_config(
-            InferenceComponentName=self.base, DesiredRuntimeConfig={"CopyCount": count}
-        )
-        if wait:
-            self.settle()
-
-    def update(self, *, name: str = "", wait: bool = True, **members: Any) -> None:
-        self.sagemaker.update_inference_component(InferenceComponentName=name or self.base, **members)
-        if wait:
-            self.settle(name)
-
-    def settle(self, name: str = "") -> None:
-        component = name or self.base
-        assert self._wait(lambda: self.stage.status(component), "InService", "Failed") == "InService"
-
-    def described(self, name: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = self.sagemaker.describe_inference_component(InferenceComponentName=name or self.base)
-        return found
-
-    def counts(self) -> tuple[int, int]:
-        config = self.described()["RuntimeConfig"]
-        return config["DesiredCopyCount"], config["CurrentCopyCount"]
-
-    def pids(self, component: str = "", *, asked: int = 12) -> set[int]:
-        return {self.stage.ask(component or self.base)["pid"] for _ in range(asked)}
-
-    def until(self, ask: Callable[[], bool]) -> None:
-        self._wait(lambda: "yes" if ask() else "no", "yes")
-
-
 @pytest.fixture
 def scene(stage: Stage, wait_until: Wait) -> Scene:
     """A scene on the shared local AWS; the stage cleans up."""
@@ -111,16 +60,8 @@ def bucket(local_aws: Any) -> str:
 def archives(local_aws: Any, bucket: str) -> dict[str, str]:
     """URLs of two adapters, and of a file that is none."""
     for key, names in {"first": ("adapter_config.json", "first"), "second": ("adapter_config.json", "second"), "none": ("other",)}.items():
-        local_aws.client("s3").put_object(Bucket=bucket, Key=f"{key}.tar.gz", Body=_tar(*names))
+        local_aws.client("s3").put_object(Bucket=bucket, Key=f"{key}.tar.gz", Body=tar(*names))
     return {key: f"s3://{bucket}/{key}.tar.gz" for key in ("first", "second", "none")}
-
-
-def _tar(*names: str) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name in names:
-            archive.addfile(tarfile.TarInfo(name))
-    return packed.getvalue()
 
 
 def _refusal(caught: pytest.ExceptionInfo[ClientError]) -> tuple[str, str]:
@@ -458,107 +399,3 @@ def test_components_that_come_scale_and_go_leave_nothing_behind(scene: Scene, lo
         return now[0] <= before[0] + 2 and now[1] <= before[1] + 4 and now[2:] == before[2:]
 
     scene.until(settled)
-
-
-# --- another server ------------------------------------------------------------------------------------------------
-
-_LATENCY = """\
-inference-component.create: 0.4
-inference-component.update: 0.6
-inference-component.delete: 0.4
-adapter.create: 0.4
-adapter.delete: 0.4
-"""
-_FAULTS = """\
-seed: 1
-rules:
-  - {operation: "sagemaker:CreateInferenceComponent", resource: "*-full-adapter", fault: insufficient-instance-capacity}
-  - {operation: "sagemaker:CreateInferenceComponent", resource: "*-stuck-adapter", fault: stuck, seconds: 1, message: "no answer"}
-"""
-
-
-@pytest.fixture
-def other_aws(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """``other_aws()`` starts, or starts again, a local AWS of this test's own."""
-
-    def start(rehearsal: Scenario | None = None) -> Any:
-        aws = launch.ensure(tmp_path, engine=False, runtime="process", rehearsal=rehearsal)
-        keys = {"aws_access_key_id": aws.account, "aws_secret_access_key": "x"}
-
-        def client(service: str) -> Any:
-            return boto3.client(service, endpoint_url=aws.endpoint_url, region_name=aws.region, **keys)  # type: ignore[call-overload]  # any
-
-        return SimpleNamespace(client=client, endpoint_url=aws.endpoint_url, account=aws.account, region=aws.region, pid=aws.pid)
-
-    yield start
-    launch.release(tmp_path)
-
-
-def _kill(aws: Any, wait: Wait, *pids: int) -> None:
-    import urllib.request
-
-    flush = urllib.request.Request(f"{aws.endpoint_url}/_mlcc/flush", data=b"{}", method="POST")
-    urllib.request.urlopen(flush, timeout=10).read()
-    os.kill(aws.pid, signal.SIGKILL)
-    wait(lambda: "alive" if any(psutil.pid_exists(pid) for pid in (aws.pid, *pids)) else "gone", "gone")
-
-
-def test_after_a_crash_an_update_is_over_and_what_had_no_copies_is_as_it_was(
-    other_aws: Callable[..., Any], make_stage: Callable[..., Stage], wait_until: Wait
-) -> None:
-    aws = other_aws()
-    scene = Scene(make_stage(aws), wait_until)
-    served_by = scene.stage.ask(scene.base)["pid"]
-    empty = scene.stage.component("empty")
-    scene.sagemaker.update_inference_component_runtime_config(InferenceComponentName=empty, DesiredRuntimeConfig={"CopyCount": 0})
-    scene.settle(empty)
-    scene.update(Specification=scene.specification(DELAY="30"), wait=False)
-    assert scene.stage.status(scene.base) == "Updating"
-    _kill(aws, wait_until, served_by)
-
-    again = make_stage(other_aws(), image=scene.stage.image, name=scene.stage.name)
-    described = again.sagemaker.describe_inference_component(InferenceComponentName=scene.base)
-    assert (described["InferenceComponentStatus"], described["RuntimeConfig"]["CurrentCopyCount"]) == ("Failed", 0)
-    assert "The local AWS was stopped" in described["FailureReason"]
-    assert described["Specification"]["Container"]["Environment"] == {"GREETING": "one"}
-    assert again.status(empty) == "InService"
-    with pytest.raises(ClientError, match="no capacity"):
-        again.ask(empty)
-    again.sagemaker.update_inference_component_runtime_config(InferenceComponentName=empty, DesiredRuntimeConfig={"CopyCount": 1})
-    assert wait_until(lambda: again.status(empty), "InService", "Failed") == "InService"
-    assert psutil.pid_exists(again.ask(empty)["pid"])
-    again.remove(scene.base)
-    assert again.endpoint_status() == "InService"
-
-
-def test_a_rehearsal_makes_components_and_adapters_take_their_time(
-    other_aws: Callable[..., Any], make_stage: Callable[..., Stage], wait_until: Wait, tmp_path: Path
-) -> None:
-    for name, text in (("mine.yaml", _LATENCY), ("plan.yaml", _FAULTS)):
-        (tmp_path / name).write_text(text)
-    aws = other_aws(read_scenario(str(tmp_path / "mine.yaml"), 1, tmp_path / "plan.yaml"))
-    s3 = aws.client("s3")
-    s3.create_bucket(Bucket="adapters", CreateBucketConfiguration={"LocationConstraint": aws.region})
-    s3.put_object(Bucket="adapters", Key="a.tar.gz", Body=_tar("adapter_config.json"))
-    taken: dict[str, float] = {}
-
-    def timed(what: str, work: Callable[[], object]) -> None:
-        began = time.monotonic()
-        work()
-        taken[what] = time.monotonic() - began
-
-    stage = make_stage(aws)
-    scene = Scene(stage, wait_until)
-    timed("adapter", lambda: stage.adapter("s3://adapters/a.tar.gz"))
-    timed("scale up", lambda: scene.scale(2))
-    timed("scale down", lambda: scene.scale(1))
-    stage.adapter("s3://adapters/a.tar.gz", "full-adapter", wait="Failed")
-    assert "InsufficientInstanceCapacity" in scene.described(f"{stage.name}-full-adapter")["FailureReason"]
-    timed("stuck", lambda: stage.adapter("s3://adapters/a.tar.gz", "stuck-adapter", wait="Failed"))
-    assert scene.described(f"{stage.name}-stuck-adapter")["FailureReason"] == "no answer"
-    for adapter in ("full-adapter", "stuck-adapter"):
-        stage.remove(f"{stage.name}-{adapter}")
-    timed("adapter gone", lambda: stage.remove(f"{stage.name}-adapter"))
-    timed("component gone", lambda: stage.remove(scene.base))
-    least = {"adapter": 0.4, "scale up": 0.6, "scale down": 0.6, "stuck": 1, "adapter gone": 0.4, "component gone": 0.4}
-    assert {what for what, seconds in least.items() if taken[what] < seconds} == set()
