@@ -39,6 +39,8 @@ CONFTEST = """
 from pathlib import Path
 
 class Nothing:
+    secrets = ()
+
     def __getattr__(self, name): return lambda *args, **kwargs: ()
 
 def pytest_mlcc_make_site(config, blueprint): return Nothing()
