@@ -17,6 +17,8 @@ from pytest_mlcc.lifecycle.stage import Stage
 
 __all__ = ["Progress"]
 
+_DOTS = "... "
+
 
 @dataclass(slots=True)
 class Progress:
@@ -93,7 +95,7 @@ class Progress:
         head = self.redact(str(error).strip() or type(error).__name__)[:SUMMARY_CHARACTERS]
         output = self.redact(str(getattr(error, "output", "")).strip())
         room = SUMMARY_CHARACTERS - len(head) - 1
-        return f"{head}\n{output[-room:]}" if output and room > 40 else head
+        return f"{head}\n{_end(output, room)}" if output and room > 40 else head
 
     def _finish(self, outcome: Outcome) -> Outcome:
         former = self.outcomes.get(outcome.stage)
@@ -105,3 +107,12 @@ class Progress:
     def _emit(self, event: StageStarted | StageFinished) -> None:
         for listener in self.listeners:
             listener(event)
+
+
+def _end(text: str, room: int) -> str:
+    """The last ``room`` characters at most, from a whole word on; dots stand for what is missing."""
+    if len(text) <= room:
+        return text
+    cut = text[-(room - len(_DOTS)) :]
+    _, _, words = cut.partition(" ")
+    return _DOTS + (words or cut)

@@ -22,6 +22,8 @@ __all__ = ["render", "title"]
 _ERROR_LINES = 10
 _MOST_ROWS = 100
 _NARROWEST = 60
+_FIRM = "\u00a0"
+"""A space at which no line is broken, until it is shown."""
 
 # Headings of stage columns; where even these do not fit, a bar of one glyph per stage remains.
 _SHORT_NAMES = {
@@ -240,7 +242,8 @@ def _leaks(summary: Summary, width: int) -> list[Text]:
     """What maintainers of the scripts want to know, a line per entry; the names are in the log of clean."""
     lines = [Text("left by the scripts after their own clean:", style="yellow")]
     for row in summary.leaking:
-        lines += _wrapped(f"  {printable(row.entry)}  {printable(counted(row.left_by_scripts))}", width, indent="    ")
+        kinds = printable(counted(row.left_by_scripts)).replace(" ", _FIRM).replace(f",{_FIRM}", ", ")
+        lines += _wrapped(f"  {printable(row.entry)}  {kinds}", width, indent="    ")
     logs = [row.clean_log.replace(f"/{row.entry}/", "/<entry>/") for row in summary.leaking if row.clean_log]
     return [*lines, *(Text(f"  names in {printable(log)}") for log in dict.fromkeys(logs))]
 
@@ -260,7 +263,7 @@ def _field(name: str, text: str, width: int) -> list[Text]:
 
 def _wrapped(text: str, width: int, *, indent: str, style: str = "") -> list[Text]:
     lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    return [Text(line, style=style) for line in lines]
+    return [Text(line.replace(_FIRM, " "), style=style) for line in lines]
 
 
 def _fold(line: str, width: int) -> list[str]:

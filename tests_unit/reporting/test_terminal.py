@@ -156,3 +156,13 @@ def test_a_long_error_shows_what_failed_and_how_it_ended(make: Any) -> None:
     shown = text(make.summary(make.planned(make.entry(), fail={"build": error})))
     assert "./do/build exited with 5\n    line 31" in shown
     assert shown.rstrip().count("line ") == 9
+
+
+def test_a_count_and_its_kind_stay_on_one_line(make: Any) -> None:
+    leaky = make.leaky(make.entry(), *(f"{kind} x" for kind in ("local-image", "image", "endpoint-config", "inference-component")))
+    lines = text(make.summary(leaky), width=72).split("\n")
+    at = lines.index("left by the scripts after their own clean:")
+    assert lines[at + 1 : at + 3] == [
+        "  rt-qwen3-4b  4: 1 local-image, 1 image, 1 endpoint-config,",
+        "    1 inference-component",
+    ]
