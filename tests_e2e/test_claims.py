@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from holding import holding_after, let_go
+
 LIFECYCLE = ["clean"]  # after generate, which is always there: a run of two quick stages
 
 
@@ -37,21 +39,8 @@ def test_a_claim_that_has_expired_holds_nobody_up(make_project, entry) -> None:
     assert record["previousTestStatus"] == "pass"
 
 
-HOLDS = """
-import os, pathlib, time, pytest
-
-def test_stage(stage, endpoint):
-    endpoint.run(stage)
-
-@pytest.mark.stage(after="build")
-def test_hold(endpoint):
-    while not pathlib.Path("go").exists():
-        time.sleep(0.05)
-"""
-
-
 def test_while_a_run_goes_on_its_record_says_running_and_by_whom(make_project, entry) -> None:
-    project = make_project(entry("rt-held", lifecycle=["build", "clean"]), tests=HOLDS)
+    project = make_project(entry("rt-held", lifecycle=["build", "clean"]), tests=holding_after("build"))
     with project.cloud() as cloud:
         running = project.start("--mlcc-owner=bob")
         running.reaches("rt-held", "codebuild-build")
@@ -60,6 +49,6 @@ def test_while_a_run_goes_on_its_record_says_running_and_by_whom(make_project, e
         assert (record["claimRunId"], record["claimOwner"]) == (running.run_id, "bob")
         assert record["claimExpires"] > time.time()
         assert project.run().code == 1
-        (project.path / "go").touch()
+        let_go(project.path)
         assert running.wait().code == 0
         assert cloud.record(project.config_id("rt-held"))["testStatus"] == "pass"

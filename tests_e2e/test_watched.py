@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from holding import holding_after, let_go
 
 from pytest_mlcc.localaws import launch
 
@@ -43,11 +44,13 @@ class Watched:
         self.log = self.project.mlcc("local", "logs", component).stdout
         shell = self.project.mlcc("local", "shell", "--", str(AWS), "sagemaker", "list-endpoints", "--output", "json")
         self.endpoints = shell.stdout or shell.stderr
+        let_go(self.project.path)
 
 
 @pytest.fixture(scope="module")
 def watched(make_project, entry, until) -> Watched:
-    return Watched(make_project(entry("rt-one", lifecycle=["build", "push", "deploy", "test", "tune-sft", "clean"])), until)
+    one = entry("rt-one", lifecycle=["build", "push", "deploy", "test", "tune-sft", "clean"])
+    return Watched(make_project(one, tests=holding_after("test")), until)
 
 
 def test_the_run_is_not_disturbed(watched) -> None:
