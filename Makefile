@@ -55,7 +55,7 @@ coverage: $(READY) ## Run every test under coverage (slower; child processes are
 oldest: ## Run the plugin's tests on the oldest pytest and xdist we support
 	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt pytest pytest-xdist pytest-timeout \
-	    pytest-json-report pydantic click rich jinja2 filelock psutil boto3 hypothesis pytest-rerunfailures pytest-randomly
+	    pytest-json-report pydantic click rich jinja2 filelock psutil boto3 pyyaml hypothesis pytest-rerunfailures pytest-randomly
 	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@.venv-oldest/bin/python -m pytest -n $(WORKERS) tests_unit/plugin tests_unit/lifecycle
 

@@ -19,7 +19,11 @@ def read_mapping(path: Path, *, what: str) -> dict[str, Any]:
 
     Raises ConfigurationError where the file is missing, unreadable, no YAML, no mapping, or gives a key twice.
     """
-    import yaml
+    try:
+        import yaml
+    except ImportError as error:
+        problem = Problem(str(path), f"this {what} is YAML, which nothing here reads", "pip install 'pytest-mlcc[local]'")
+        raise ConfigurationError([problem]) from error
 
     try:
         with path.open(encoding="utf-8") as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,9 @@ def test_it_survives_the_way_to_the_server() -> None:
     assert dict(Profile.parse(packaged.to_json()).seconds) == dict(packaged.seconds)
     with pytest.raises(ValueError, match="no-such-delay"):
         Profile.parse({"name": "x", "seconds": {"no-such-delay": 1}})
+
+
+def test_who_installed_the_core_alone_is_told_what_reads_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    (tmp_path / "mine.yaml").write_text("base: aws\n")
+    assert "pip install 'pytest-mlcc[local]'" in mistakes(tmp_path / "mine.yaml")
