@@ -45,6 +45,9 @@ def activate(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "mlcc-fixtures")
     # The SDK warns of its own renames while it is imported; that is no fault of a team that turns warnings into errors.
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:sagemaker")
+    # Where an installer compiled nothing, Python does at the first import, and warns of its escape sequences by the file's name.
+    for category in ("DeprecationWarning", "SyntaxWarning"):  # before Python 3.12 and from there on
+        config.addinivalue_line("filterwarnings", rf"ignore:invalid escape sequence:{category}:.*[/\\]sagemaker[/\\]")
     # It hides this one itself, until the end of an item resets the filters while it is still being imported in another thread.
     config.addinivalue_line("filterwarnings", "ignore:.* shadows an attribute:UserWarning:sagemaker")
     if config.option.help:  # shown whatever is wrong

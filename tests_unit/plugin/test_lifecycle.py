@@ -279,6 +279,15 @@ def test_stage(stage, endpoint):
     warn = warnings.warn_explicit
     warn('Field name "json" in "Format" shadows an attribute in parent "Base"', UserWarning, "shapes.py", 1, "sagemaker.core.shapes.shapes")
     warn("sagemaker.old is renamed", DeprecationWarning, "old.py", 1, "sagemaker.old")
+    for category in (DeprecationWarning, SyntaxWarning):  # as a file is compiled, which has no module yet
+        warn(r"invalid escape sequence '\\|'", category, "/site-packages/sagemaker/core/shapes/shapes.py", 1)
+"""
+TEAM_WARNS = """
+import warnings
+
+def test_stage(stage, endpoint):
+    endpoint.run(stage)
+    warnings.warn_explicit(r"invalid escape sequence '\\|'", DeprecationWarning, "/home/team/models.py", 1)
 """
 
 
@@ -286,6 +295,11 @@ def test_a_team_that_turns_warnings_into_errors_is_spared_those_of_the_sdks_impo
     project = make_project(entry("rt-a", lifecycle=SHORT), tests=SDK_WARNS)
     run = project.run("-o", "filterwarnings=error")
     assert run.ret == 0
+
+
+def test_a_teams_own_escape_sequences_are_errors_where_it_wants_that(make_project, entry) -> None:
+    project = make_project(entry("rt-a", lifecycle=SHORT), tests=TEAM_WARNS)
+    assert project.run("-o", "filterwarnings=error").ret == 1
 
 
 def test_the_environment_leaves_no_trace(project) -> None:
