@@ -287,7 +287,7 @@ import warnings
 
 def test_stage(stage, endpoint):
     endpoint.run(stage)
-    warnings.warn_explicit(r"invalid escape sequence '\\|'", DeprecationWarning, "/home/team/models.py", 1)
+    warnings.warn_explicit(r"invalid escape sequence '\\|'", DeprecationWarning, "models.py", 1)
 """
 
 
