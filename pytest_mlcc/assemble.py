@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -152,12 +150,6 @@ def _has_died(run_dir: Path) -> bool:
     return owner.exists() and not Holder.parse(owner.read_text(encoding="utf-8")).alive
 
 
-def _warm_up(carrier: Native | Scripts) -> None:
-    """What goes wrong here is not the fault of the stage that runs meanwhile; the one that needs the imports tries again and says why."""
-    with suppress(Exception):
-        carrier.warm_up()
-
-
 class AwsSite:
     """Where stages run and what remembers them, on AWS or on the local AWS. Obeys ``plugin.site.Site``."""
 
@@ -176,18 +168,9 @@ class AwsSite:
         return PerEntry(lambda entry: self._carrier(self._plan.driver_of(entry)))
 
     def _carrier(self, name: str) -> Driver:
-        """A driver; its heavy imports begin in the background at once, while a build keeps this process waiting."""
         if name not in self._carriers:
-            self._carriers[name] = self._made(name)
+            self._carriers[name] = driver(self._plan, name, self._aws, hf_token=self._hf_token if name == "native" else None)
         return self._carriers[name]
-
-    def _made(self, name: str) -> Driver:
-        carrier = driver(self._plan, name, self._aws, hf_token=self._hf_token if name == "native" else None)
-        # requests hides a warning of urllib3 with a filter, and pytest resets all filters between two items: where warnings are
-        # errors, a thread that imports it meanwhile fails now and then. Here no item can end.
-        importlib.import_module("requests")
-        threading.Thread(target=_warm_up, args=(carrier,), name="mlcc-warm-up", daemon=True).start()
-        return carrier
 
     @cached_property
     def secrets(self) -> Sequence[str]:

@@ -47,12 +47,10 @@ class Native:
         self._options = options or Options()
         self._sdk = tune.Sdk(aws)
 
-    def warm_up(self) -> None:
-        """Load the sagemaker SDK (about 2.4 s) before a tune stage wants it; safe to call in a thread of its own."""
-        self._sdk.warm_up()
-
     def run(self, stage: str, context: Context) -> Mapping[str, Any]:
         """Do one stage and return its facts. Raises StageError; class ``service_limitation`` for stages that this driver has not."""
+        if any(one.startswith("tune-") for one in context.entry.steps):
+            self._sdk.preload()
         work = self._work(context)
         if stage.startswith("tune-"):
             return tune.tune(work, stage.removeprefix("tune-"), self._sdk, self._accept_eula)

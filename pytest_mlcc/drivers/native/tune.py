@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import math
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pytest_mlcc.aws.errors import translated
 from pytest_mlcc.aws.session import Aws
 from pytest_mlcc.catalog.entry import Entry, TrainingType, TuneConfig
 from pytest_mlcc.drivers.native.build import ensure_bucket
+from pytest_mlcc.drivers.native.preload import Preload
 from pytest_mlcc.drivers.native.work import Work
 from pytest_mlcc.errors import FailureClass, StageError
 
@@ -38,8 +40,16 @@ class Sdk:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._announce: ContextVar[Callable[[str], object] | None] = ContextVar("announce", default=None)
+        self._preload = Preload(self._warm_up)
 
-    def warm_up(self) -> None:
+    def preload(self) -> None:
+        """Begin to load the SDK in the background; a process that ends meanwhile doesn't wait for it."""
+        # requests hides a warning of urllib3 with a filter, and pytest resets all filters between two items: where warnings are
+        # errors, a thread that imports it meanwhile fails now and then. Here no item can end.
+        importlib.import_module("requests")
+        self._preload.start()
+
+    def _warm_up(self) -> None:
         """Everything that a first fine-tuning would wait for: the imports, a session, and the clients that the SDK makes itself."""
         self.load()
         from sagemaker.core.utils.utils import SageMakerClient

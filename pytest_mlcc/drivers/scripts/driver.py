@@ -51,9 +51,6 @@ class Scripts:
         """Return where every tool that these steps need is there. Raises ConfigurationError with all that are not, and what gets each."""
         tools.check(self._options.project, engine=self._options.needs_engine(local=self._aws.endpoint_url is not None), steps=steps)
 
-    def warm_up(self) -> None:
-        """Nothing is slow to load: the scripts are processes of their own."""
-
     def run(self, stage: str, context: Context) -> Mapping[str, Any]:
         """Do one stage and return its facts. Raises StageError with the script's own words and, where they tell it, a class."""
         scene = self._scene(context)
