@@ -29,7 +29,7 @@ def test_stage(stage, endpoint):
     endpoint.run(stage)
 """
 INI = "[pytest]\nmlcc_catalog = catalog.json\nfilterwarnings = error\n"
-PATIENCE = 240.0  # seconds; a condition that is not there by then never comes
+PATIENCE = 600.0  # seconds, many times what the longest run takes on a quiet machine; a condition that is not there by then never comes
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
